@@ -274,7 +274,7 @@ func BenchmarkAccessLog(b *testing.B) {
 		b.Run(map[bool]string{true: "off", false: "on"}[output == ""], func(b *testing.B) {
 			cfg := manyRoutes(b, 1, "respond: {status: 200}")
 			p := testProcess(b, cfg)
-			e, err := p.build(cfg, material{})
+			e, err := p.build(cfg, material{}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -107,7 +107,7 @@ func (g *gateway) swap(cfg *config.Config, changes []plan.Change) error {
 		}
 	}
 	old := g.engine.Load().cfg
-	if err := g.enforceLocked(cfg); err != nil {
+	if err := g.enforceLocked(cfg, new(source.Pace)); err != nil {
 		return err
 	}
 	g.discovered.keepLocked(cfg)
@@ -130,7 +130,8 @@ func restartNeeded(changes []plan.Change) error {
 }
 
 // enforceLocked builds the engine of a configuration and lets new requests and handshakes use it.
-func (g *gateway) enforceLocked(cfg *config.Config) error {
+// pace lets requests be served meanwhile; nil does not.
+func (g *gateway) enforceLocked(cfg *config.Config, pace *source.Pace) error {
 	m, err := readMaterial(cfg)
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func (g *gateway) enforceLocked(cfg *config.Config) error {
 		g.access.discard(access)
 		return err
 	}
-	e, err := g.process.build(cfg, m)
+	e, err := g.process.build(cfg, m, pace)
 	if err != nil {
 		g.access.discard(access)
 		g.tracing.Discard(traces)

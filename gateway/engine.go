@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/control/config"
+	"github.com/sluice-gateway/sluice/control/source"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/budget"
@@ -142,12 +143,13 @@ type builder struct {
 	material material
 	engine   *engine
 	forwards map[string]*forward // by service
+	pace     *source.Pace        // nil: nobody waits
 }
 
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine
 // before uses has changed then. discovered.applying is held.
-func (p *process) build(cfg *config.Config, m material) (*engine, error) {
-	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
+func (p *process) build(cfg *config.Config, m material, pace *source.Pace) (*engine, error) {
+	b := &builder{pace: pace, Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
 	b.engine.unreadable, b.engine.tracing = p.logUnreadable, p.tracing
 	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals
@@ -185,6 +187,7 @@ func (b *builder) routes() error {
 		}
 	}
 	for _, r := range b.Config.Routes {
+		b.pace.Step()
 		if err := b.addRoute(r); err != nil {
 			faults = append(faults, fmt.Errorf("gateway: route %s: %w", r.Name, err))
 		}

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -253,8 +251,11 @@ func validTraceparent(v string) bool {
 // appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; they keep
 // no secret.
 func appendRandom(dst []byte, n int) []byte {
+	const digit = "0123456789abcdef"
 	for range n {
-		dst = hex.AppendEncode(dst, binary.NativeEndian.AppendUint64(make([]byte, 0, 8), rand.Uint64()))
+		for i, bits := 0, rand.Uint64(); i < 16; i, bits = i+1, bits<<4 {
+			dst = append(dst, digit[bits>>60])
+		}
 	}
 	return dst
 }

@@ -28,7 +28,7 @@ func TestAllocatedBytesOfARoute(t *testing.T) {
 		cfg := manyRoutes(t, routes, tail)
 		p := testProcess(t, cfg)
 		before := inUse()
-		e, err := p.build(cfg, material{})
+		e, err := p.build(cfg, material{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,7 @@ func BenchmarkRoutes(b *testing.B) {
 	for _, n := range []int{1, 100, 1000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			cfg := manyRoutes(b, n, "respond: {status: 200}")
-			e, err := testProcess(b, cfg).build(cfg, material{})
+			e, err := testProcess(b, cfg).build(cfg, material{}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -212,7 +212,7 @@ func (g *gateway) start(cfg *config.Config) error {
 			g.discovered.setLocked(service, endpoints)
 		}
 	}
-	if err := g.enforceLocked(cfg); err != nil {
+	if err := g.enforceLocked(cfg, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil

@@ -18,6 +18,8 @@ type checker struct {
 	faults   *faultList
 	warnings *faultList
 	used     map[string]map[string]bool // what is named, by its key at the top; see use
+	step     func()                     // lets others work
+	using    *known                     // notes what the route that is looked at uses; nil: nobody does
 }
 
 // site is where a section stands, as its check sees it. A fault is said of a path; on a path that is at fault already

@@ -20,12 +20,14 @@ type decoder struct {
 	files  *files
 	faults *faultList
 	places map[string]position // gets those of the settings that name a file
+	known  knownList           // of the routes
+	step   func()              // lets others work
 }
 
 // into decodes a tree into the struct that a configuration is, and derives the defaults.
 func (d *decoder) into(config any, root *node) {
 	d.value(reflect.ValueOf(config).Elem(), root, nil, rules{})
-	derive(config, d.files)
+	derive(config, d.files, d.known, d.step)
 }
 
 // value decodes a node. The name is the path for messages.
@@ -75,6 +77,11 @@ func (d *decoder) value(v reflect.Value, n *node, name *place, rule rules) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 		for i, item := range n.items {
+			d.step()
+			if item.known != nil {
+				v.Index(i).Set(reflect.ValueOf(item.known.forAnother()))
+				continue
+			}
 			d.value(v.Index(i), item, name.item(i), rules{})
 		}
 	default:

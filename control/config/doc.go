@@ -40,6 +40,14 @@
 // are expanded to 1 MiB, any other file that is referred to 1 MiB, and all of them 32 MiB. At most 1,000 faults are
 // told. Reading takes a time that grows with the size of the text and of what its aliases write out.
 //
+// # Reload
+//
+// [Reload] knows the configuration before. The lines of a route that have not changed are taken out of the text before
+// it is parsed, and the value that was made of them is shared, with its checks (reuse.go). That is done where all other
+// sections are the same as before and nothing is at fault; else the whole is read anew, so that faults are always told
+// by the same code. A check of a route's sections must look at the route and at other sections only, never at other
+// routes: what routes do to one another is the check of [Config].
+//
 // # Warnings
 //
 // A sound configuration can hold what never takes effect: see [Config.Warnings]. Sections say it by a method warn,

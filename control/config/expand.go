@@ -239,6 +239,9 @@ func expandNumbers(n *node, t reflect.Type) {
 		}
 	case n.kind == listNode && t.Kind() == reflect.Slice:
 		for _, item := range n.items {
+			if item.known != nil {
+				continue
+			}
 			expandNumbers(item, t.Elem())
 		}
 	case t.Kind() == reflect.Int && n.secret && wholeNumber.MatchString(text):

@@ -101,12 +101,13 @@ func formatted(name string, data []byte, faults *faultList) *formatter {
 		faults.add(value.pos, "a configuration is a mapping, this is %s", value.redacted())
 		return nil
 	}
-	text := newOutline(r.text.parsed, true)
+	text := &outline{keepComments: true}
+	text.scan(r.text.parsed)
 	f := &formatter{lines: text.lines, comments: text.comments, value: value}
 	f.comments = slices.DeleteFunc(f.comments, func(c comment) bool { // of a directive nothing is left
 		return strings.HasPrefix(r.text.lines[c.at.line-1], "%")
 	})
-	documents, err := parse(r.text.parsed)
+	documents, err := parse(r.text.parsed, nil)
 	if err != nil || text.unclosed { // it has been read before: it would be a bug
 		faults.add(position{name, 1, 1}, "cannot be formatted")
 		return nil

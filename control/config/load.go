@@ -19,7 +19,21 @@ var ErrUnreadable = errors.New("config: cannot read")
 // stands in one file only.
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, nil, func() {}) }
+
+// Reload is [Load] where another configuration has been read before: what has not changed since is not read, checked
+// and kept a second time. What it returns is the same. step is called again and again, so that it can spread the work
+// out.
+func Reload(path string, before *Config, step func()) (*Config, error) {
+	if before != nil && len(before.origin.known) > 0 {
+		if c, err := load(path, before, step); err == nil {
+			return c, nil
+		}
+	}
+	return load(path, nil, step) // which tells what is at fault
+}
+
+func load(path string, before *Config, step func()) (*Config, error) {
 	dir, names, err := locate(path)
 	if err != nil {
 		return nil, err
@@ -27,6 +41,13 @@ func Load(path string) (*Config, error) {
 	l, err := newLoader(dir)
 	if err != nil {
 		return nil, err
+	}
+	l.fresh, l.step = map[*node]*known{}, step
+	if before != nil {
+		if before.origin.dir != l.files.dir {
+			return nil, errNotSharable
+		}
+		l.before, l.known = before, before.origin.known.byText()
 	}
 	if err := l.read(path, names); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -21,6 +22,14 @@ type loader struct {
 	values   int  // in the documents
 	failed   bool // a document has no tree: what it holds is unknown
 	origin   origin
+
+	before *Config           // what is in force; nil: nothing is shared with it
+	known  map[string]*known // its routes
+	found  int               // of these
+	unsure bool              // not all that were taken out of a document have come up
+	fresh  map[*node]*known  // other routes; nil where nobody asks for them
+	list   knownList         // of all routes
+	step   func()            // lets others work
 }
 
 func newLoader(dir string) (*loader, error) {
@@ -31,7 +40,7 @@ func newLoader(dir string) (*loader, error) {
 	faults := new(faultList)
 	return &loader{
 		model: reflect.TypeFor[Config](), files: files, faults: faults,
-		expander: &expander{files: files, faults: faults},
+		expander: &expander{files: files, faults: faults}, step: func() {},
 	}, nil
 }
 
@@ -44,11 +53,16 @@ func (l *loader) document(name string, data []byte) {
 		return
 	}
 	l.sources = append(l.sources, data)
-	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values}
+	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values, known: l.known, step: l.step}
 	root := r.document(data)
 	l.values += r.values
+	l.found += r.found
+	l.unsure = l.unsure || r.text != nil && r.found != r.text.taken
 	if root != nil {
 		root.dropFree()
+		if l.fresh != nil {
+			maps.Copy(l.fresh, r.knowable(root))
+		}
 	}
 	switch {
 	case root == nil:
@@ -103,6 +117,9 @@ func (l *loader) config() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.before != nil && !l.sharable() {
+		return nil, errNotSharable
+	}
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
 		if f, ok := errors.AsType[*FaultsError](err); ok && l.origin.places != nil {
@@ -119,6 +136,9 @@ func (l *loader) config() (*Config, error) {
 		l.origin.warnings = append(l.origin.warnings, Warning(w))
 	}
 	c.origin = l.origin
+	if l.fresh != nil {
+		l.remember(c, l.list)
+	}
 	return c, nil
 }
 
@@ -132,8 +152,9 @@ func (l *loader) into(config any, schema *validator.Schema) error {
 		return err
 	}
 	l.origin.places = map[string]position{}
-	d := &decoder{files: l.files, faults: l.faults, places: l.origin.places}
+	l.list = l.knownList()
+	d := &decoder{files: l.files, faults: l.faults, places: l.origin.places, known: l.list, step: l.step}
 	d.into(config, l.root)
-	check(config, l.root, l.faults, &l.warnings)
+	check(config, l.root, l.faults, &l.warnings, l.list, l.step)
 	return l.faults.err()
 }

@@ -40,6 +40,7 @@ type node struct {
 	broken  bool               // at fault as it is: nothing that builds on it is checked
 	size    int                // nodes below and this one, aliases counted as often as they stand
 	depth   int                // collections below this one, aliases written out
+	known   *known             // what the configuration before has of it; its members: see [node.whole]
 }
 
 // member is one key of a mapping with its value.
@@ -58,7 +59,7 @@ func (n *node) child(step string) (*node, position) {
 		}
 	case listNode:
 		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.items) {
-			return n.items[i], n.items[i].pos
+			return n.items[i].whole(), n.items[i].pos
 		}
 	}
 	return nil, position{}
@@ -168,9 +169,11 @@ func (s location) name() string {
 func (n *node) plain() any {
 	switch n.kind {
 	case listNode:
-		list := make([]any, len(n.items))
-		for i, item := range n.items {
-			list[i] = item.plain()
+		list := make([]any, 0, len(n.items))
+		for _, item := range n.items {
+			if item.known == nil { // which the schema has been asked for
+				list = append(list, item.plain())
+			}
 		}
 		return list
 	case mappingNode:

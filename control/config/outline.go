@@ -27,6 +27,13 @@ type outline struct {
 	keepComments bool
 	unclosed     bool // a quote is open at the end
 
+	known  map[string]*known // entries that need not be parsed, by their text
+	runs   map[int]run       // of these, by the line of the first
+	taken  int               // how many there are
+	states []lineState       // where each line begins, and at the end
+
+	step func()
+
 	runes     []rune // of the line that was asked for last
 	runesLine int
 }
@@ -69,15 +76,45 @@ var (
 	pairForm    = regexp.MustCompile(`^\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})`)
 )
 
-func outlineOf(text string) *outline { return newOutline(text, false) }
+// outlineOf looks at a text; step lets others work meanwhile, and may be nil.
+func outlineOf(text string, known map[string]*known, step func()) *outline {
+	o := &outline{known: known, step: step}
+	o.scan(text)
+	return o
+}
 
-func newOutline(text string, keepComments bool) *outline {
-	o := &outline{lines: strings.Split(text, "\n"), keepComments: keepComments}
+// scan goes through the text.
+func (o *outline) scan(text string) {
+	o.lines = strings.Split(text, "\n")
+	o.states = make([]lineState, len(o.lines)+1)
 	s := outliner{outline: o, block: -1}
 	var parsed strings.Builder
+	parsed.Grow(len(text))
 	head := true // nothing but comments and directives so far
-	for i, line := range o.lines {
-		line, end := strings.TrimSuffix(line, "\r"), line[len(strings.TrimSuffix(line, "\r")):]
+	for i := 0; i < len(o.lines); i++ {
+		if o.step != nil {
+			o.step()
+		}
+		line := o.lines[i]
+		o.states[i] = s.state(line)
+		if o.known != nil && o.states[i].clean {
+			if taken := s.reuse(i+1, o.lines[i:], text); taken > 0 {
+				if i > 0 {
+					parsed.WriteByte('\n')
+				}
+				parsed.WriteString(strings.Repeat(" ", s.runs[i+1].indent) + "- " + standIn)
+				parsed.WriteString(strings.Repeat("\n", taken-1))
+				for _, line := range o.lines[i : i+taken] {
+					text = text[min(len(line)+1, len(text)):]
+				}
+				i += taken - 1
+				head, s.block = false, -1
+				continue
+			}
+		}
+		text = text[min(len(line)+1, len(text)):]
+		end := line[len(strings.TrimSuffix(line, "\r")):]
+		line = line[:len(line)-len(end)]
 		o.lines[i] = line
 		if head && versionForm.MatchString(line) {
 			line = versionForm.ReplaceAllString(line, "#$1")
@@ -86,17 +123,18 @@ func newOutline(text string, keepComments bool) *outline {
 		if i > 0 {
 			parsed.WriteByte('\n')
 		}
-		parsed.WriteString(s.scan(i+1, line) + end)
+		parsed.WriteString(s.scan(i+1, line))
+		parsed.WriteString(end)
 		if s.count > 2*valuesMax && o.beyond == (mark{}) {
 			o.beyond = mark{i + 1, 1}
 		}
 	}
+	o.states[len(o.lines)] = s.state("")
 	o.parsed = parsed.String()
 	if len(s.flow) > 0 {
 		o.open = s.flow[len(s.flow)-1]
 	}
 	o.unclosed = s.quote != 0
-	return o
 }
 
 // outliner goes through a text line by line.
@@ -106,6 +144,16 @@ type outliner struct {
 	flow  []mark // the brackets that are open
 	count int    // of what begins a value: at most two for each
 	block int    // the indentation that the lines of a block scalar are deeper than; -1 outside of one
+}
+
+// state is how it stands before a line.
+func (s *outliner) state(line string) lineState {
+	indentation := len(line) - len(strings.TrimLeft(line, " "))
+	ended := s.block < 0
+	return lineState{
+		counted: s.count, ended: ended,
+		clean: s.quote == 0 && len(s.flow) == 0 && (ended || indentation <= s.block),
+	}
 }
 
 // scan reads a line and returns it as the parser gets it.

@@ -201,6 +201,7 @@ func (s *reachSearch) ends(nodes []*reachNode) bool {
 func (c *Config) warnUnreached(s site) {
 	var before reach
 	for i, r := range c.Routes {
+		s.step()
 		if before.visited > reachVisitsMax {
 			return
 		}

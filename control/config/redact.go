@@ -29,6 +29,9 @@ type origin struct {
 	dir     string            // what relative paths are relative to; absolute
 	digests map[string]string // of the files that are referred to, by their absolute paths
 
+	known knownList         // what the next configuration can share of the routes
+	rest  [sha256.Size]byte // digest of all that is written but the routes, and of what variables stand for
+
 	warnings []Warning
 	places   map[string]position // of the settings that name a file
 }
@@ -66,6 +69,28 @@ func (c *Config) Settings(seal func(secret string) string) (map[string]any, erro
 	return v.(map[string]any), nil
 }
 
+// SharedRoute stands for a route that two configurations share, so that nothing of it differs.
+type SharedRoute struct {
+	Name  string
+	Keyed bool // it has idempotency
+}
+
+// SettingsOfBoth returns the [Config.Settings] of two configurations that are compared. A route that [Reload] has
+// taken from one into the other is a SharedRoute in both.
+func SettingsOfBoth(old, new *Config, seal func(secret string) string) (before, after map[string]any, err error) {
+	print := func(c, other *Config) map[string]any {
+		p := &printer{seal: seal, shared: make(map[*Route]bool, len(other.Routes))}
+		for _, r := range other.Routes {
+			p.shared[r] = true
+		}
+		v, printErr := p.settings(c, c.origin.secrets)
+		err = cmp.Or(err, printErr)
+		settings, _ := v.(map[string]any)
+		return settings
+	}
+	return print(old, new), print(new, old), err
+}
+
 // redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of
 // values that something was expanded in.
 func redact(config any, secrets [][]string) ([]byte, error) {
@@ -85,13 +110,16 @@ func hideAll(string) string { return hidden }
 
 // settings returns a configuration as a document has it, with its secrets sealed.
 func settings(config any, secrets [][]string, seal func(string) string) (any, error) {
-	p := &printer{seal: seal}
+	return (&printer{seal: seal}).settings(config, secrets)
+}
+
+func (p *printer) settings(config any, secrets [][]string) (any, error) {
 	v := p.printed(reflect.ValueOf(config), rules{})
 	if p.err != nil {
 		return nil, fmt.Errorf("config: %w", p.err)
 	}
 	for _, path := range secrets {
-		hide(v, path, seal)
+		hide(v, path, p.seal)
 	}
 	return v, nil
 }
@@ -99,8 +127,9 @@ func settings(config any, secrets [][]string, seal func(string) string) (any, er
 // printer makes of a model what encoding/json with UseNumber would make of its document. Nothing in it is the model's
 // own, so that it can be changed.
 type printer struct {
-	seal func(secret string) string
-	err  error // the first one
+	seal   func(secret string) string
+	err    error           // the first one
+	shared map[*Route]bool // those that only a SharedRoute is made of
 }
 
 // printed returns a value as a document has it; nil for one that is not set.
@@ -125,6 +154,10 @@ func (p *printer) printed(v reflect.Value, rule rules) any {
 		}
 	}
 	switch value := v.Interface().(type) {
+	case *Route:
+		if p.shared[value] {
+			return SharedRoute{value.Name, value.Idempotency != nil}
+		}
 	case *ref.Ref:
 		if rule.member {
 			return strings.Join(value.Path, ".")
@@ -218,6 +251,9 @@ func secretPaths(n *node, path []string, to [][]string) [][]string {
 		to = append(to, slices.Clone(path))
 	}
 	for i, item := range n.items {
+		if item.known != nil { // without variables
+			continue
+		}
 		to = secretPaths(item, append(path, strconv.Itoa(i)), to)
 	}
 	for _, m := range n.members {

@@ -75,9 +75,11 @@ func (Sale) describe() descriptions {
 // linkSales tells the routes which sale they are of.
 func (c *Config) linkSales() {
 	for name, sale := range c.Sales {
-		for _, r := range c.Routes {
+		for i, r := range c.Routes {
 			if sale != nil && r != nil && slices.Contains(sale.Routes, r.Name) {
-				r.Sale = name
+				own := *r // other configurations may share it
+				own.Sale = name
+				c.Routes[i] = &own
 			}
 		}
 	}

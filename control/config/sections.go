@@ -64,38 +64,48 @@ func (RouteSections) describe() descriptions {
 	}
 }
 
-// walk calls visit for every section of a value, an outer one before those in it. visit returns the site for those.
-func walk(v reflect.Value, s site, visit func(section any, s site) site) {
+// walker goes through the sections of a value.
+type walker struct {
+	// visit is called for each section, an outer one before those in it. It returns the site for those.
+	visit func(section any, s site) site
+	// skip reports whether the sections of a route need not be visited. It is asked for each route, one after another.
+	skip func(route int) bool
+}
+
+func (w *walker) walk(v reflect.Value, s site) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			walk(v.Elem(), s, visit)
+			w.walk(v.Elem(), s)
 		}
 		return
 	case reflect.Map:
 		for _, name := range sortedNames(v) {
-			walk(v.MapIndex(reflect.ValueOf(name)), s.to(name), visit)
+			w.walk(v.MapIndex(reflect.ValueOf(name)), s.to(name))
 		}
 		return
 	}
 	if !v.CanAddr() {
 		return
 	}
-	s = visit(v.Addr().Interface(), s)
+	s = w.visit(v.Addr().Interface(), s)
 	switch v.Kind() {
 	case reflect.Slice:
 		if !holdsSections(v.Type().Elem()) {
 			return
 		}
+		routes := v.Type() == reflect.TypeFor[[]*Route]()
 		for i := range v.Len() {
-			walk(v.Index(i), s.to(strconv.Itoa(i)), visit)
+			if !routes || !w.skip(i) {
+				w.walk(v.Index(i), s.to(strconv.Itoa(i)))
+			}
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
 			// Most fields are plain values, and most sections are not written: with thousands of routes, a path for
 			// each of these would take most of the time.
 			if field := v.FieldByIndex(f.Index); f.sections && !isNil(field) {
-				walk(field, s.to(f.key), visit)
+				w.walk(field, s.to(f.key))
 			}
 		}
 	}
@@ -122,35 +132,57 @@ func holdsSections(t reflect.Type) bool {
 	return false
 }
 
-// derive sets the defaults of a configuration that depend on what is written.
-func derive(config any, f *files) {
-	walk(reflect.ValueOf(config), site{}, func(section any, s site) site {
+// derive sets the defaults of a configuration that depend on what is written, but for routes that are shared.
+func derive(config any, f *files, known knownList, step func()) {
+	skip := func(route int) bool {
+		step()
+		return known.shared(route)
+	}
+	w := walker{skip: skip, visit: func(section any, s site) site {
 		if d, ok := section.(deriver); ok {
 			d.derive(f)
 		}
 		return s
-	})
+	}}
+	w.walk(reflect.ValueOf(config), site{})
 }
 
-// check adds the faults that the sections of a configuration find and, where there is none, their warnings.
-func check(config any, root *node, faults, warnings *faultList) {
+// check adds the faults that the sections of a configuration find and, where there is none, their warnings. Routes that
+// are shared have neither.
+func check(config any, root *node, faults, warnings *faultList, known knownList, step func()) {
 	c, _ := config.(*Config)
 	top := site{checker: &checker{
-		config: c, root: root, faults: faults, warnings: warnings, used: map[string]map[string]bool{},
+		config: c, root: root, faults: faults, warnings: warnings, used: map[string]map[string]bool{}, step: step,
 	}}
-	walk(reflect.ValueOf(config), top, func(section any, s site) site {
+	top.useShared(known)
+	checks := walker{visit: func(section any, s site) site {
 		if e, ok := section.(scope); ok {
 			s = e.enter(s)
+		}
+		if s.route == nil {
+			top.using = nil
 		}
 		if c, ok := section.(checkable); ok {
 			c.check(s)
 		}
 		return s
-	})
+	}, skip: func(route int) bool {
+		step()
+		if top.using = nil; known.shared(route) {
+			return true
+		}
+		top.using = known.at(route)
+		return false
+	}}
+	checks.walk(reflect.ValueOf(config), top)
+	top.using = nil
 	if len(faults.list) > 0 {
 		return
 	}
-	walk(reflect.ValueOf(config), top, func(section any, s site) site {
+	warns := walker{skip: func(route int) bool {
+		step()
+		return known.shared(route)
+	}, visit: func(section any, s site) site {
 		if e, ok := section.(scope); ok {
 			s = e.enter(s)
 		}
@@ -158,7 +190,8 @@ func check(config any, root *node, faults, warnings *faultList) {
 			w.warn(s)
 		}
 		return s
-	})
+	}}
+	warns.walk(reflect.ValueOf(config), top)
 }
 
 // defaultsOf returns a new struct with the values that hold where nothing is written.

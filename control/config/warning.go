@@ -35,6 +35,9 @@ func (k *checker) warn(p path, format string, args ...any) {
 
 // use notes that a name leads to something, so that what no name leads to is known.
 func (k *checker) use(key, name string) {
+	if k.using != nil {
+		k.using.uses = append(k.using.uses, use{key, name})
+	}
 	if k.used[key] == nil {
 		k.used[key] = map[string]bool{}
 	}

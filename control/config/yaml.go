@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +25,11 @@ type reader struct {
 	earlier int  // values of the documents before
 	values  int  // of this one, aliases and merge keys written out
 	stopped bool // a bound is passed, and told
+
+	known map[string]*known // entries of lists that need not be parsed, by their text
+	found int               // how many of those that were taken out of the text have come up
+	lines int               // before the text, in its file
+	step  func()            // lets others work; nil: nobody waits
 }
 
 // document reads the one document of a file; nil when its syntax is at fault. An empty file is an empty mapping.
@@ -39,12 +43,12 @@ func (r *reader) document(data []byte) *node {
 	if !ok {
 		return nil
 	}
-	r.text = outlineOf(text)
+	r.text = outlineOf(text, r.known, r.step)
 	if beyond := r.text.beyond; beyond != (mark{}) {
 		r.tooMany(position{r.file, beyond.line, beyond.column})
 		return nil
 	}
-	documents, err := parse(r.text.parsed)
+	documents, err := parse(r.text.parsed, r.step)
 	if err != nil {
 		r.syntax(err)
 		return nil
@@ -74,8 +78,8 @@ func (r *reader) document(data []byte) *node {
 }
 
 // parse returns the documents of a text that hold something.
-func parse(text string) ([]*yaml.Node, error) {
-	loader, err := yaml.NewLoader(bytes.NewReader([]byte(text)), yaml.WithPlugin(
+func parse(text string, step func()) ([]*yaml.Node, error) {
+	loader, err := yaml.NewLoader(&steppedReader{strings.NewReader(text), step}, yaml.WithPlugin(
 		loaderlimits.New(loaderlimits.DepthFunc(checkDepth), loaderlimits.AliasNone()), anchorPlugin{}))
 	if err != nil {
 		return nil, err
@@ -95,6 +99,19 @@ func parse(text string) ([]*yaml.Node, error) {
 			}
 		}
 	}
+}
+
+// steppedReader lets others work while the library parses what it reads.
+type steppedReader struct {
+	text *strings.Reader
+	step func()
+}
+
+func (r *steppedReader) Read(b []byte) (int, error) {
+	if r.step != nil {
+		r.step()
+	}
+	return r.text.Read(b[:min(len(b), 256)])
 }
 
 var errTooDeep = fmt.Errorf("nested deeper than %d", flowDepthMax)
@@ -137,7 +154,7 @@ func (c *anchorContext) EndDocument() error { return nil }
 
 func (r *reader) place(n *yaml.Node) position {
 	at := r.text.written(mark{n.Line, n.Column})
-	return position{r.file, at.line, at.column}
+	return position{r.file, at.line + r.lines, at.column}
 }
 
 func (r *reader) broken(n *node, format string, args ...any) *node {
@@ -188,6 +205,9 @@ func (r *reader) node(from *yaml.Node) *node {
 		r.anchors[name] = n
 		return n
 	}
+	if r.step != nil {
+		r.step()
+	}
 	n := &node{pos: r.place(from), size: 1}
 	if isTagged(from) {
 		return r.broken(n, "%s: tags are not part of a configuration", from.Tag)
@@ -200,6 +220,12 @@ func (r *reader) node(from *yaml.Node) *node {
 		for _, value := range from.Content {
 			if r.stopped {
 				break
+			}
+			if value.Kind == yaml.ScalarNode && value.Style == 0 && len(r.text.runs) > 0 {
+				if run, ok := r.text.standsIn(value.Line, value.Column, value.Value); ok {
+					r.share(n, run)
+					continue
+				}
 			}
 			item := r.node(value)
 			n.items = append(n.items, item)

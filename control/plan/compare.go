@@ -32,11 +32,7 @@ func CompareMoved(old, new *config.Config, oldDir, newDir string) ([]Change, err
 		h.Write([]byte(secret))
 		return sealMark + hex.EncodeToString(h.Sum(nil))
 	}
-	before, err := old.Settings(seal)
-	if err != nil {
-		return nil, err
-	}
-	after, err := new.Settings(seal)
+	before, after, err := config.SettingsOfBoth(old, new, seal)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +213,7 @@ func scalars(list []any) bool {
 	return !slices.ContainsFunc(list, func(v any) bool { _, object := v.(map[string]any); return object })
 }
 
-// entry is one of a list whose entries have names.
+// entry is one of a list whose entries have names. The value is nil where both configurations share it.
 type entry struct {
 	name  string
 	value map[string]any
@@ -225,8 +221,12 @@ type entry struct {
 
 // byName returns the entries of a list; false when not each has a name of its own.
 func byName(list []any) ([]entry, bool) {
-	entries, seen := make([]entry, len(list)), map[string]bool{}
+	entries, seen := make([]entry, len(list)), make(map[string]bool, len(list))
 	for i, v := range list {
+		if shared, ok := v.(config.SharedRoute); ok {
+			entries[i].name, seen[shared.Name] = shared.Name, true
+			continue
+		}
 		object, _ := v.(map[string]any)
 		name, ok := object["name"].(string)
 		if !ok || seen[name] {
@@ -242,6 +242,9 @@ func (c *comparison) entries(steps []string, old, new []entry) {
 	before, after := places(old), places(new)
 	moved := movedNames(old, new)
 	for _, e := range new {
+		if e.value == nil && !moved[e.name] {
+			continue
+		}
 		at := append(steps, "["+e.name+"]")
 		i, ok := before[e.name]
 		if !ok {

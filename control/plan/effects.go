@@ -1,6 +1,10 @@
 package plan
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sluice-gateway/sluice/control/config"
+)
 
 // OutstandingKeys says, by the setting that changes, what becomes of a repeat under an idempotency key that a client
 // holds already. A key is named by its route, scope and principal: under other ones its record is not found.
@@ -124,6 +128,9 @@ func isKeyed(_ *comparison, change *Change) bool {
 func hasKeys(c *comparison, _ *Change) bool {
 	routes, _ := c.old["routes"].([]any)
 	for _, r := range routes {
+		if shared, _ := r.(config.SharedRoute); shared.Keyed {
+			return true
+		}
 		if route, _ := r.(map[string]any); route["idempotency"] != nil {
 			return true
 		}

@@ -77,7 +77,7 @@ func (f *File) Watch(ctx context.Context, sink Sink) error {
 	}()
 	// What changed between First and this look would never look changed.
 	check := func() {
-		if cfg, err := config.Load(f.Path); err != nil || cfg.Hash() != f.applied.Hash() {
+		if cfg, err := config.Reload(f.Path, f.applied, new(Pace).Step); err != nil || cfg.Hash() != f.applied.Hash() {
 			f.give(ctx, sink)
 		}
 	}
@@ -97,7 +97,7 @@ func (f *File) Compose(list []config.File) (*config.Config, error) {
 // give gives what the files hold now. Sources of endpoints that it has in addition are asked before, and
 // count only when the sink has taken it.
 func (f *File) give(ctx context.Context, sink Sink) {
-	cfg, err := config.Load(f.Path)
+	cfg, err := config.Reload(f.Path, f.applied, new(Pace).Step)
 	if err != nil {
 		sink.Refuse(err)
 		return

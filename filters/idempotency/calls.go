@@ -2,7 +2,10 @@ package idempotency
 
 import (
 	"context"
+	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -14,6 +17,7 @@ import (
 // filters of all routes remember together. It outlives a reload. The zero value is not usable, see [NewCalls].
 type Calls struct {
 	shards [callShards]callShard
+	factor uint64 // odd, see hash
 
 	keys   keyMemory
 	owners owners
@@ -27,19 +31,64 @@ type Calls struct {
 }
 
 // callShards is a power of two.
-const callShards = 16
+const callShards = 1 << callShardBits
 
-// callShard has a part of the calls, so that processors do not wait for each other.
+const callShardBits = 4
+
+// callShard has a part of the calls, so that processors do not wait for each other: those of a hash are a chain, so
+// that nothing is allocated for one.
 type callShard struct {
-	mu       sync.Mutex
-	inFlight map[callKey]*call
-	_        [64]byte // so that no two share a line
+	mu     sync.Mutex
+	n      int
+	chains []*call  // a power of two
+	_      [64]byte // so that no two share a line
 }
 
-// shard returns that of a key. The end of its name is a digest of what makes it another key; the fingerprint may be
-// that of a thousand requests, and the beginning of the name is the owner's.
-func (cs *Calls) shard(key *callKey) *callShard {
-	return &cs.shards[(key.id[IDLength-2]+key.id[IDLength-1])%callShards]
+const (
+	chainsLeast  = 64
+	callsAChain  = 2 // at most, on average
+	chainBitsMax = 64 - callShardBits
+)
+
+// hash returns a hash of a key. The end of its name is a digest of what makes it another key; the fingerprint may be
+// that of a thousand requests, and the beginning of the name is the owner's. It is multiplied by what no client knows,
+// who could choose keys otherwise that are all on one chain (Dietzfelbinger et al., "A Reliable Randomized Algorithm
+// for the Closest-Pair Problem", 1997).
+func (cs *Calls) hash(key *callKey) uint64 {
+	return binary.LittleEndian.Uint64(key.id[IDLength-8:]) * cs.factor
+}
+
+// shard returns that of a hash.
+func (cs *Calls) shard(hash uint64) *callShard { return &cs.shards[hash>>chainBitsMax] }
+
+// chain returns where the calls of a hash are.
+func (s *callShard) chain(hash uint64) **call {
+	return &s.chains[hash<<callShardBits>>(64-bits.TrailingZeros(uint(len(s.chains))))]
+}
+
+func (s *callShard) addLocked(c *call) {
+	if s.n++; s.n > callsAChain*len(s.chains) {
+		old := s.chains
+		s.chains = make([]*call, 2*len(old))
+		for _, c := range old {
+			for c != nil {
+				at, next := s.chain(c.hash), c.next
+				c.next, *at = *at, c
+				c = next
+			}
+		}
+	}
+	at := s.chain(c.hash)
+	c.next, *at = *at, c
+}
+
+func (s *callShard) removeLocked(c *call) {
+	at := s.chain(c.hash)
+	for *at != c {
+		at = &(*at).next
+	}
+	*at, c.next = c.next, nil
+	s.n--
 }
 
 // callKey has the fingerprint in it, so that a request is only ever joined to one like itself;
@@ -53,6 +102,8 @@ type callKey struct {
 // call is an in-flight request of this process that others may join.
 type call struct {
 	key       callKey
+	hash      uint64
+	next      *call         // on its chain; the shard's mu guards it
 	done      chan struct{} // closed at the end; nil as long as nobody has joined, which is the rule
 	asked     chan struct{} // closed when it is executing; nil as done is
 	executing bool          // the store has told how the key stands, and it takes longer; the shard's mu guards it
@@ -69,9 +120,9 @@ type result struct {
 
 // NewCalls returns an empty table.
 func NewCalls() *Calls {
-	cs := &Calls{owners: owners{seed: maphash.MakeSeed()}}
+	cs := &Calls{factor: rand.Uint64() | 1, owners: owners{seed: maphash.MakeSeed()}}
 	for i := range cs.shards {
-		cs.shards[i].inFlight = map[callKey]*call{}
+		cs.shards[i].chains = make([]*call, chainsLeast)
 	}
 	cs.ctx, cs.cancel = context.WithCancel(context.Background())
 	return cs
@@ -113,11 +164,15 @@ func (cs *Calls) inBackground(step func()) bool {
 
 // join joins the in-flight call for the key, or returns the handle of a new one that leads. A
 // leader calls finish exactly once.
-func (cs *Calls) join(key callKey) (joined *call, lead *Handle) {
-	s := cs.shard(&key)
+func (cs *Calls) join(key *callKey) (joined *call, lead *Handle) {
+	hash := cs.hash(key)
+	s := cs.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.inFlight[key]; c != nil {
+	for c := *s.chain(hash); c != nil; c = c.next {
+		if c.hash != hash || c.key != *key {
+			continue
+		}
 		if c.done == nil {
 			c.done, c.asked = make(chan struct{}), make(chan struct{})
 			if c.executing {
@@ -126,32 +181,35 @@ func (cs *Calls) join(key callKey) (joined *call, lead *Handle) {
 		}
 		return c, nil
 	}
-	lead = &Handle{leads: true, call: call{key: key}}
-	lead.id = filters.Alias(lead.call.key.id[:])
-	s.inFlight[key] = &lead.call
+	lead = newHandle()
+	lead.leads = true
+	lead.call.key, lead.call.hash = *key, hash
+	s.addLocked(&lead.call)
 	return nil, lead
 }
 
-// finish ends an in-flight call and gives the result to those who joined it.
-func (cs *Calls) finish(c *call, r result) {
-	s := cs.shard(&c.key)
+// finish ends an in-flight call and gives the result to those who joined it. joined: there are some, who read it from
+// the call.
+func (cs *Calls) finish(c *call, r *result) (joined bool) {
+	s := cs.shard(c.hash)
 	s.mu.Lock()
-	delete(s.inFlight, c.key)
+	s.removeLocked(c)
 	s.mu.Unlock()
 	if c.done == nil { // and nobody can join any more
-		return
+		return false
 	}
+	c.result = *r
 	if r.lent {
-		r.response, r.lent = r.response.clone(), false
+		c.result.response, c.result.lent = r.response.clone(), false
 	}
-	c.result = r
 	close(c.done)
+	return true
 }
 
 // executing notes that the request is under way, here or elsewhere: from now on those who have
 // joined wait as long as their route says and no longer.
 func (cs *Calls) executing(c *call) {
-	s := cs.shard(&c.key)
+	s := cs.shard(c.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.executing {
@@ -192,7 +250,7 @@ func (cs *Calls) InFlight() int {
 	for i := range cs.shards {
 		s := &cs.shards[i]
 		s.mu.Lock()
-		n += len(s.inFlight)
+		n += s.n
 		s.mu.Unlock()
 	}
 	return n

@@ -19,12 +19,12 @@ func TestCallsSpread(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, lead := calls.join(callKey{id: id}); lead == nil {
+		if _, lead := calls.join(&callKey{id: id}); lead == nil {
 			t.Fatalf("key %d joined another one", i)
 		}
 	}
 	for i := range calls.shards {
-		if n := len(calls.shards[i].inFlight); n < keys/callShards/2 || n > keys/callShards*3/2 {
+		if n := calls.shards[i].n; n < keys/callShards/2 || n > keys/callShards*3/2 {
 			t.Errorf("shard %d has %d of %d calls", i, n, keys)
 		}
 	}

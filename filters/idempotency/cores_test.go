@@ -12,7 +12,7 @@ import (
 // TestPartsLieApart: processors that work in two parts of a table share no line.
 func TestPartsLieApart(t *testing.T) {
 	t.Parallel()
-	cores.Apart(t, "calls", unsafe.Sizeof(callShard{}), unsafe.Offsetof(callShard{}.inFlight)+8)
+	cores.Apart(t, "calls", unsafe.Sizeof(callShard{}), unsafe.Offsetof(callShard{}.chains)+unsafe.Sizeof(callShard{}.chains))
 	cores.Apart(t, "known keys", unsafe.Sizeof(keyPart{}), unsafe.Sizeof(keyPart{}.mu))
 	cores.Apart(t, "renewals", unsafe.Sizeof(renewalList{}), unsafe.Offsetof(renewalList{}.set)+1)
 }
@@ -40,9 +40,11 @@ func BenchmarkCores(b *testing.B) {
 				i++
 				var key callKey
 				coresName((*[IDLength]byte)(&key.id), worker, i)
-				_, lead := calls.join(key)
+				_, lead := calls.join(&key)
 				calls.executing(&lead.call)
-				calls.finish(&lead.call, result{})
+				calls.finish(&lead.call, &result{})
+				lead.leads = false
+				lead.release()
 			}
 		})
 	})

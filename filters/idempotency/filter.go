@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
@@ -108,7 +109,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 	if err != nil {
 		return refuseKey(err)
 	}
-	return f.enter(x, s, callKey{id, fingerprint}, &ClaimRequest{
+	return f.enter(x, s, &callKey{id, fingerprint}, &ClaimRequest{
 		ID: x.Logical.Key, Fingerprint: fingerprint, Route: x.Route, Service: x.LeadsTo(),
 		Principal: x.Principal, ClientKey: key,
 		Lease: f.settings.Lease, Cap: f.settings.MaxInFlight, TTL: f.settings.TTL,
@@ -119,7 +120,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 // enter joins the request to one like it that is in flight in this process, or leads: claims the
 // record or finds what stands there. It ends within the route's wait and the store's own time
 // limits.
-func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *ClaimRequest) *filters.Reply {
+func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key *callKey, c *ClaimRequest) *filters.Reply {
 	w := waitBudget{x: x, began: time.Now(), wait: f.settings.Wait}
 	defer w.end()
 	for {
@@ -136,7 +137,7 @@ func (f *Filter) enter(x *filters.Exchange, s *filters.Slot, key callKey, c *Cla
 		}
 		switch r := joined.result; {
 		case r.response != nil:
-			return f.replay(r.response)
+			return f.replay(r.response, new(filters.Reply))
 		case r.reply != nil:
 			return r.reply
 		case w.over():
@@ -174,11 +175,14 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 	goesOn := false
 	defer func() {
 		if !goesOn {
-			f.Calls.finish(&h.call, found)
+			h.joined = f.Calls.finish(&h.call, &found)
+			if h.leads = false; s.Ref == nil {
+				h.release()
+			}
 		}
 	}()
-	c.ID, x.Logical.Key = h.id, h.id // which outlive the exchange
-	fresh := f.remember(h.id)        // others with this key join
+	c.Room = h.replay.room
+	fresh := f.remember(c.ID) // others with this key join
 	probed := false
 	for now := w.began; ; now = time.Now() {
 		c.Token = newToken()
@@ -190,7 +194,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		switch {
 		case err != nil:
 			if fresh { // else it may have its record: a store that is away for a moment says nothing of that
-				f.forget(h.id)
+				f.forget(c.ID)
 			}
 			return f.notClaimed(x, c, err, &found)
 		case claimed && !leadAsBefore(x, &rec):
@@ -208,7 +212,8 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			found.reply = f.reused(x.Route, c.ID)
 			return found.reply
 		case rec.State == Answered:
-			return f.recorded(&rec, &found)
+			s.Ref = (*replaying)(h)
+			return f.recorded(&rec, &found, &h.replay)
 		case rec.State == Unknown && f.settings.Probe != nil && !probed:
 			probed = true
 			x.Decided("idempotency", "probed", "")
@@ -216,7 +221,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 			f.withdraw(x)
 			switch f.probe(x, &rec, &found) {
 			case probeDone:
-				return f.replay(found.response)
+				return f.replay(found.response, new(filters.Reply))
 			case probeNotDone:
 				c.RetryOf = rec.Token
 				continue
@@ -275,17 +280,17 @@ func (f *Filter) reused(route, id string) *filters.Reply {
 	})
 }
 
-// recorded replies with the recorded response. One that is damaged or forged is not served: what
-// became of the request is not known then.
-func (f *Filter) recorded(rec *Record, found *result) *filters.Reply {
-	a, err := f.Codec.Open(rec.ID, rec.Response)
-	if err != nil {
+// recorded replies with the recorded response, which lies in memory of the record and of r. One that is damaged or
+// forged is not served: what became of the request is not known then.
+func (f *Filter) recorded(rec *Record, found *result, r *replayed) *filters.Reply {
+	r.makeRoom(len(rec.Response))
+	if err := f.Codec.OpenInto(&r.response, rec.ID, rec.Response); err != nil {
 		found.reply = f.untrusted(rec.Route, rec.ID, err)
 		return found.reply
 	}
-	found.response = &a
+	found.response, found.lent = &r.response.Response, true
 	f.note("replayed", rec.Route, rec.ID)
-	return f.replay(&a)
+	return f.replay(&r.response.Response, &r.reply)
 }
 
 // untrusted refuses a duplicate whose record is there and damaged or forged, whatever
@@ -331,28 +336,6 @@ func (f *Filter) policy() string {
 		return "open"
 	}
 	return "closed"
-}
-
-// replay makes the reply for a duplicate.
-func (f *Filter) replay(a *Response) *filters.Reply {
-	if !a.Replayable {
-		return filters.Refuse(filters.ResponseNotReplayable, filters.Problem{
-			Detail: "The request was done. Its response was not kept: it was a stream, or longer than the route keeps.",
-			Extra:  map[string]any{"original_status": a.Status},
-		})
-	}
-	f.Metrics.Replays.Inc()
-	r := &filters.Reply{Status: a.Status, Body: a.Body, Trailer: a.Trailer,
-		Header: make(filters.Header, 0, len(a.Header)+2)}
-	for _, field := range a.Header {
-		if filters.EqualName(field.Name, "Date") {
-			r.Header.Add("Idempotent-Original-Date", field.Value)
-			continue
-		}
-		r.Header = append(r.Header, field)
-	}
-	r.Header.Add("Idempotent-Replayed", "true")
-	return r
 }
 
 // Response settles the record by the response, before the client gets it. When the claim was taken
@@ -402,9 +385,16 @@ func (f *Filter) record(x *filters.Exchange, h *Handle) {
 
 // Done ends a claim that no response has settled: nothing sent is free, everything else is unknown.
 func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
-	if h, ok := s.Ref.(*Handle); ok {
+	switch h := s.Ref.(type) {
+	case *replaying:
+		s.Ref = nil
+		(*Handle)(h).release()
+	case *Handle:
 		defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
 		h.giveUp(x)
+		h.finishCall(result{again: true})
+		s.Ref, x.Logical.Claim = nil, nil
+		h.release()
 	}
 }
 
@@ -433,12 +423,13 @@ func newToken() uint64 {
 }
 
 // retryInBackground takes a step again and again for at most limit, when the store did not reply
-// the first time, or when another attempt holds the record. Nothing that it is given lies in an
+// the first time, or when another attempt holds the record. Nothing that it is given but the ID lies in an
 // exchange's buffers.
 //
 // The claim that it frees may still be on its way to the store, so that there is nothing to free at
 // first: late is how long it may take.
 func (f *Filter) retryInBackground(id string, token uint64, ch Change, limit, late time.Duration) {
+	id = strings.Clone(id)
 	began := time.Now()
 	taken := f.Calls.inBackground(func() {
 		ctx, cancel := context.WithTimeout(f.Calls.ctx, limit)

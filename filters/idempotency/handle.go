@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +19,11 @@ import (
 // call, are other goroutines.
 type Handle struct {
 	filter *Filter
-	id     string // in the call's key, or of a record: it outlives the exchange
+	id     string // in the call's key, or of a record: good as long as the handle is
 	leads  bool   // the call, until it is finished
+	joined bool   // others have the call, to read its result
 	call   call
+	replay replayed
 
 	claimed filters.ClaimedRequest
 	place   uint64 // Record.Place
@@ -54,6 +58,9 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	if h.id == "" {
 		h.id = rec.ID
 	}
+	if f.settings.Transaction || len(f.guards) > 0 { // they may keep it beyond the exchange
+		x.Logical.Key = strings.Clone(h.id)
+	}
 	h.place, h.further = rec.Place, rec.Attempt > 1
 	s.Ref = h
 	x.Logical.Claim = h
@@ -61,7 +68,7 @@ func (f *Filter) bind(x *filters.Exchange, s *filters.Slot, h *Handle, rec *Reco
 	x.Logical.Until = h.cap
 	x.BufferBody = f.settings.MaxBody
 	x.Logical.Resend = f.settings.Retry
-	inject(x, h.id, rec.Attempt)
+	inject(x, x.Logical.Key, rec.Attempt)
 }
 
 // processBegan is what the end of a lease is counted from, which several goroutines read: by the
@@ -270,7 +277,7 @@ func (h *Handle) finishLate(x *filters.Exchange, ch Change) *filters.Reply {
 		case !ok, rec.Fingerprint != h.claimed.Fingerprint, rec.Token == h.claimed.Token && rec.State == Answered:
 			return nil // no record of this request that says something else
 		case rec.State == Answered:
-			return f.recorded(&rec, new(result))
+			return f.recorded(&rec, new(result), new(replayed))
 		case rec.State == Unknown && !rec.Created.Equal(ch.Created): // of a later record of the same request
 			return unknown()
 		case rec.State == Unknown:
@@ -307,7 +314,7 @@ func (h *Handle) endLate(x *filters.Exchange) *filters.Reply {
 			rec.State == Unknown:
 			return nil
 		case rec.State == Answered:
-			return f.recorded(&rec, new(result))
+			return f.recorded(&rec, new(result), new(replayed))
 		}
 		if budget.over() || tries == lateTriesMax || f.Store.Wait(budget.context(), h.id, rec.Token) != nil {
 			return inProgress()
@@ -339,6 +346,26 @@ func (h *Handle) retryInBackground(ch Change) {
 func (h *Handle) finishCall(r result) {
 	if h.leads {
 		h.leads = false
-		h.filter.Calls.finish(&h.call, r)
+		h.joined = h.filter.Calls.finish(&h.call, &r)
 	}
+}
+
+// handles are those that no exchange has.
+var handles = sync.Pool{New: func() any {
+	h := new(Handle)
+	h.id = filters.Alias(h.call.key.id[:])
+	return h
+}}
+
+func newHandle() *Handle { return handles.Get().(*Handle) }
+
+// release has the handle used again, unless others may have it still: who joined its call, a renewal that is under
+// way, the executor of a transaction.
+func (h *Handle) release() {
+	if h.leads || h.joined || h.renewal.begun || h.claimed.Resume || h.filter != nil && h.filter.settings.Transaction {
+		return
+	}
+	h.replay.reset()
+	*h = Handle{id: h.id, replay: h.replay}
+	handles.Put(h)
 }

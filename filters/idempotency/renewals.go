@@ -56,6 +56,7 @@ type renewal struct {
 	prev, next *Handle
 	due        time.Time
 	queued     bool
+	begun      bool // one has been, and may be under way when the claim has ended
 	over       bool // the claim is not renewed any more
 }
 
@@ -141,6 +142,7 @@ func (r *renewalList) fire() {
 	for r.first != nil && !r.first.renewal.due.After(now) {
 		h := r.first
 		r.unlinkLocked(h)
+		h.renewal.begun = true
 		go h.renew()
 	}
 	if r.set = r.first != nil; r.set {

@@ -144,34 +144,64 @@ func worthCompressing(a *Response) bool {
 	return len(a.Body) >= compressedMin && len(a.Body) <= inflatedMax && a.Header.Get("Content-Encoding") == ""
 }
 
+// OpenedResponse is a response that was read, with the memory for the next one.
+type OpenedResponse struct {
+	Response
+	plain    []byte // of a sealed one
+	inflated []byte // a body that was compressed
+}
+
+// reset lets go of what was read. Memory of more than that many bytes is not kept.
+func (o *OpenedResponse) reset(most int) {
+	clear(o.Header)
+	clear(o.Trailer)
+	o.Response = Response{Header: o.Header[:0], Trailer: o.Trailer[:0]}
+	if cap(o.plain) > most {
+		o.plain = nil
+	}
+	if cap(o.inflated) > most {
+		o.inflated = nil
+	}
+}
+
 // Open reads the stored form of the response of the record with that ID; the response may lie in
 // the memory of b, which must not change. The error wraps [ErrForged] or [ErrCorrupt].
 func (c *ResponseCodec) Open(id string, b []byte) (Response, error) {
+	var o OpenedResponse
+	if err := c.OpenInto(&o, id, b); err != nil {
+		return Response{}, err
+	}
+	return o.Response, nil
+}
+
+// OpenInto is Open for a response that takes the place of the one that o has.
+func (c *ResponseCodec) OpenInto(o *OpenedResponse, id string, b []byte) error {
 	keys := c.keys()
 	if len(keys) == 0 && len(b) > 0 && b[0] == responseSealed {
-		return Response{}, fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
+		return fmt.Errorf("%w: there are no keys, and it is sealed", ErrForged)
 	}
 	if len(keys) == 0 {
 		fields, err := checked(b, responsePlain, "response")
 		if err != nil {
-			return Response{}, err
+			return err
 		}
-		return decodeResponse(fields)
+		return o.decode(fields)
 	}
 	const nonce = 1 + keyMarkLen
 	const sealed = nonce + chacha20poly1305.NonceSizeX
 	if len(b) < sealed+chacha20poly1305.Overhead || b[0] != responseSealed {
-		return Response{}, fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
+		return fmt.Errorf("%w: it is not sealed, or cut short", ErrForged)
 	}
 	bound := append(bytes.Clone(b[:nonce]), id...)
 	for i := range keys {
 		if k := &keys[i]; bytes.Equal(k.mark[:], b[1:nonce]) {
-			if fields, err := k.aead.Open(nil, b[nonce:sealed], b[sealed:], bound); err == nil {
-				return decodeResponse(fields)
+			if fields, err := k.aead.Open(o.plain[:0], b[nonce:sealed], b[sealed:], bound); err == nil {
+				o.plain = fields
+				return o.decode(fields)
 			}
 		}
 	}
-	return Response{}, ErrForged
+	return ErrForged
 }
 
 func appendResponseFields(dst []byte, flags byte, a *Response, body []byte) []byte {
@@ -190,53 +220,51 @@ func appendFields(dst []byte, h filters.Header) []byte {
 	return dst
 }
 
-// decodeResponse reads the fields; the response lies in their memory, but for a body that was
-// compressed.
-func decodeResponse(fields []byte) (Response, error) {
+// decode reads the fields; the response lies in their memory, but for a body that was compressed.
+func (o *OpenedResponse) decode(fields []byte) error {
 	d := decoder{b: fields, share: true}
-	var a Response
 	flags := d.byte()
 	if flags&^(responseReplayable|responseCompressed) != 0 {
 		d.fail()
 	}
-	a.Replayable = flags&responseReplayable != 0
-	a.Status = d.int()
-	a.Header = d.fields()
-	a.Trailer = d.fields()
+	o.Replayable = flags&responseReplayable != 0
+	o.Status = d.int()
+	o.Header = d.fields(o.Header[:0])
+	o.Trailer = d.fields(o.Trailer[:0])
 	body := d.bytes(d.uvarint())
 	if err := d.end(); err != nil {
-		return Response{}, err
+		return err
 	}
+	o.Body = nil
 	if len(body) > 0 {
-		a.Body = body[:len(body):len(body)] // an append must not write behind it
+		o.Body = body[:len(body):len(body)] // an append must not write behind it
 	}
 	if flags&responseCompressed == 0 {
-		return a, nil
+		return nil
 	}
 	n, err := s2.DecodedLen(body)
 	if err != nil || n > inflatedMax {
-		return Response{}, fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax,
-			err)
+		return fmt.Errorf("%w: compressed body of %d bytes, at most %d: %v", ErrCorrupt, n, inflatedMax, err)
 	}
-	if a.Body, err = s2.Decode(nil, body); err != nil {
-		return Response{}, fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)
+	if o.inflated, err = s2.Decode(o.inflated[:cap(o.inflated)], body); err != nil {
+		return fmt.Errorf("%w: compressed body: %w", ErrCorrupt, err)
 	}
-	return a, nil
+	o.Body = o.inflated
+	return nil
 }
 
-// fields reads a list of fields, nil for an empty one.
-func (d *decoder) fields() filters.Header {
+// fields reads a list of fields into the memory of another one.
+func (d *decoder) fields(h filters.Header) filters.Header {
 	n := d.uvarint()
 	if n > uint64(len(d.b))/2 { // a field takes two bytes at least; a wild count must not allocate
 		d.fail()
 		return nil
 	}
-	if n == 0 {
-		return nil
+	if uint64(cap(h)) < n {
+		h = make(filters.Header, 0, n)
 	}
-	h := make(filters.Header, n)
-	for i := range h {
-		h[i] = filters.Field{Name: d.string(), Value: d.string()}
+	for range n {
+		h = append(h, filters.Field{Name: d.string(), Value: d.string()})
 	}
 	return h
 }

@@ -133,17 +133,10 @@ func (c *Client) roundTrip(out []byte, in *buffer, probe bool) (sent int, err er
 	return sent, err
 }
 
-// silent reports whether a socket is open and has nothing to read.
-func silent(fd int) bool {
-	var b [1]byte
-	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == syscall.EAGAIN
-}
-
 // Quiet reports whether an idle connection is open and silent: one that the service has closed, or
 // on which it sent something unasked, takes no request.
-func (c *Client) Quiet(now time.Time) bool {
-	if c.socket == nil || c.checkedByDo(now) {
+func (c *Client) Quiet() bool {
+	if c.socket == nil {
 		return true
 	}
 	c.quiet = false
@@ -160,17 +153,12 @@ func (c *Client) hasUnread() bool {
 	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// checkedByDo reports whether the connection was used so recently that Do checks it itself.
-func (c *Client) checkedByDo(now time.Time) bool {
-	return c.step != nil && c.Used > 0 && now.Sub(c.IdleSince) < quietFor
-}
+// CheckedByDo reports whether [Client.Do] finds out itself what Quiet says, for the price of the system
+// call alone, and nobody need ask before. Then its failure is stale.
+func (c *Client) CheckedByDo() bool { return c.step != nil && c.Used > 0 }
 
 // Close closes the connection.
 func (c *Client) Close() { c.nc.Close() }
-
-// quietFor is how long a connection may have been idle for the check to be left to [Client.Do],
-// where it costs no system call of its own.
-const quietFor = time.Millisecond
 
 // slack is how much later than asked a deadline may be, so that it is not set for each exchange.
 func slack(d time.Duration) time.Duration { return min(d/16, 100*time.Millisecond) }

@@ -120,8 +120,7 @@ func TestClientReuse(t *testing.T) {
 			t.Fatalf("%.40q: the connection cannot be used again", c.response)
 		}
 	}
-	p.IdleSince = time.Time{}
-	if !p.Quiet(time.Now()) {
+	if !p.Quiet() {
 		t.Error("an idle connection is not quiet")
 	}
 }
@@ -170,11 +169,11 @@ func TestClientQuiet(t *testing.T) {
 		"spoke": func(p *peer) { p.say("HTTP/1.1 408 Slow\r\n\r\n") },
 	} {
 		p := connect(t)
-		if !p.Quiet(time.Now()) {
+		if !p.Quiet() {
 			t.Errorf("%s: not quiet before", name)
 		}
 		stir(p.service)
-		eventually(t, name+": seen", func() bool { return !p.Quiet(time.Now()) })
+		eventually(t, name+": seen", func() bool { return !p.Quiet() })
 	}
 }
 

@@ -107,7 +107,7 @@ func (r *Response) exchange(x *filters.Exchange, m *message.Message) *message.Fa
 		r.out = append(r.out, rest...)
 		rest = nil
 	}
-	probe := c.checkedByDo(r.began)
+	probe := c.CheckedByDo()
 	if probe && (streams || len(rest) > 0) {
 		if probe = false; c.socket.Control(c.quietly) != nil || !c.quiet {
 			return &message.Failure{Cause: errStale, Silent: true, Stale: true}

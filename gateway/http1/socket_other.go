@@ -26,6 +26,13 @@ func send(fd int, p []byte) (int, error) {
 	}
 }
 
+// silent reports whether a socket is open and has nothing to read.
+func silent(fd int) bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN
+}
+
 // hungUp sees a connection that was reset or closed; one whose peer has only ended its sending side
 // it does not see.
 func hungUp(fd int) bool {

@@ -71,16 +71,18 @@ func (e *Events) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-func (e *Events) prune(kept map[string]map[string]bool) {
+func (e *Events) prune(kept map[string]map[string]bool) (pruned int) {
 	values, told := kept[e.descs[0].Labels[0]]
 	if !told {
-		return
+		return 0
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for value := range e.rows {
 		if value != "" && !values[value] {
 			delete(e.rows, value)
+			pruned++
 		}
 	}
+	return pruned
 }

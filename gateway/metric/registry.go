@@ -23,6 +23,8 @@ type Registry struct {
 	list []Definition
 	vecs []vector
 	kept map[string]map[string]bool // by label: the values that there are
+	// leftovers: series may have come back with late requests, since the last look found some that had to go.
+	leftovers bool
 }
 
 // New returns an empty registry.
@@ -116,12 +118,36 @@ func (r *Registry) FuncBy(kind Kind, name, help, label string, values []string, 
 // Keep says which values of some labels there are. Series with others are removed. The empty value stays: it is none.
 func (r *Registry) Keep(values map[string]map[string]bool) {
 	r.mu.Lock()
+	lost := loses(r.kept, values)
+	look := lost || r.leftovers || r.kept == nil
+	r.leftovers = lost
 	r.kept = maps.Clone(values)
 	vecs := slices.Clone(r.vecs)
 	r.mu.Unlock()
-	for _, v := range vecs {
-		v.prune(values)
+	if !look { // a look at each series of thousands of routes takes most of a reload
+		return
 	}
+	pruned := 0
+	for _, v := range vecs {
+		pruned += v.prune(values)
+	}
+	if pruned > 0 {
+		r.mu.Lock()
+		r.leftovers = true
+		r.mu.Unlock()
+	}
+}
+
+// loses reports whether a value that was there is not there any more.
+func loses(before, now map[string]map[string]bool) bool {
+	for name, values := range before {
+		for value := range values {
+			if !now[name][value] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Gather implements [prometheus.Gatherer]. Series that were removed and came back with a late request are left out.
@@ -156,8 +182,8 @@ func removed(kept map[string]map[string]bool, labels []*dto.LabelPair) bool {
 // vector is a metric with children by label.
 type vector interface {
 	prometheus.Collector
-	// prune removes the children with other values than those.
-	prune(kept map[string]map[string]bool)
+	// prune removes the children with other values than those, and returns how many there were.
+	prune(kept map[string]map[string]bool) int
 }
 
 // libraryVector is a vector of the library.
@@ -166,7 +192,7 @@ type libraryVector struct {
 	remove func(prometheus.Labels) bool
 }
 
-func (v libraryVector) prune(kept map[string]map[string]bool) {
+func (v libraryVector) prune(kept map[string]map[string]bool) int {
 	children := make(chan prometheus.Metric)
 	go func() {
 		defer close(children)
@@ -187,4 +213,5 @@ func (v libraryVector) prune(kept map[string]map[string]bool) {
 	for _, labels := range stale {
 		v.remove(labels)
 	}
+	return len(stale)
 }

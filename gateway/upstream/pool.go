@@ -174,7 +174,7 @@ func (p *pool) reuse(s *Settings, m *message.Message, now time.Time) (*conn, err
 		if c == nil {
 			return nil, nil
 		}
-		if !now.Before(c.deadline(s.KeepAlive.Idle)) || !c.Quiet(now) {
+		if !now.Before(c.deadline(s.KeepAlive.Idle)) || !c.CheckedByDo() && !c.Quiet() {
 			c.Close()
 			continue
 		}

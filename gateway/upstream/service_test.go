@@ -196,7 +196,7 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	for i := range 3 {
 		if i == 2 {
 			<-closed
-			until(t, "the closed connection is found closed", func() bool { return !pooled(svc)[0].Quiet(time.Now()) })
+			until(t, "the closed connection is found closed", func() bool { return !pooled(svc)[0].Quiet() })
 		}
 		r, err := svc.Send(context.Background(), exchange("POST"), &message.Message{})
 		got += read(t, r, err).body

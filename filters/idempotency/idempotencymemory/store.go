@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	shards = 64
+	shards = 16
 	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so
 	// more than one is enough for the shard to shrink.
 	sweepPerCall = 4

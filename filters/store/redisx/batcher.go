@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -24,8 +22,11 @@ const (
 
 // node is a Redis server that takes commands.
 type node interface {
-	Process(ctx context.Context, cmd redis.Cmder) error
-	Pipeline() redis.Pipeliner
+	// exchange sends the calls of a write on one connection and waits for their replies, until the deadline. Each call
+	// has its own outcome.
+	exchange(w *write, deadline time.Time)
+	// further sends calls on the connection on which the write went out, and on no other one.
+	further(w *write, calls []*Call, deadline time.Time)
 }
 
 // signal is what a queued call is told.
@@ -33,13 +34,13 @@ type signal uint8
 
 const (
 	finished signal = iota // its outcome is in its command
-	lead                   // it has one of the writes now: take what is queued along, and send it
+	lead                   // it has one of the writes now (Call.leads): take what is queued along, and send it
 )
 
 // batcher combines the calls to one node. A call that finds a write free is sent by its own
-// goroutine. The others are queued, and one of them, that with the latest deadline, sends them all
-// as soon as a write has come back. So the busier the node, the more calls share a write, and no
-// call waits for others.
+// goroutine, and takes those along that come before it does. The others are queued, and one of them, that with the
+// latest deadline, sends them all as soon as a write has come back. So the busier the node, the more calls share a
+// write, and no call waits for others.
 //
 // The deadline of a write is that of the call that leads it. It is about the latest of all, so no
 // call is cut off early; the others leave at their own.
@@ -49,25 +50,28 @@ type batcher struct {
 	node       node
 	replicated bool // it has the calls of such scripts ([Script.Replicated]), and no others
 
-	mu     sync.Mutex
-	writes int     // in flight
-	queue  []*Call // not empty only while writesMax are in flight
+	mu      sync.Mutex
+	writes  int      // in flight
+	gathers *write   // the one that takes what is queued along in a moment; nil: none
+	spare   []*write // not in flight
+	queue   []*Call  // not empty only while writesMax are in flight, or one gathers
+	retired bool     // its connections are given back
 }
 
 // do sends the call and returns its outcome, at its deadline at the latest.
 func (b *batcher) do(ctx context.Context, c *Call) error {
-	if b.beginWrite(c) {
-		b.write(c)
-		return c.err()
+	if w := b.beginWrite(c); w != nil {
+		b.write(w, c)
+		return c.fault
 	}
 	c.timer.Reset(time.Until(c.deadline))
 	defer c.timer.Stop()
 	select {
 	case s := <-c.signal:
 		if s == lead {
-			b.write(c)
+			b.write(c.leads, c)
 		}
-		return c.err()
+		return c.fault
 	case <-c.timer.C:
 		return b.leave(c, context.DeadlineExceeded)
 	case <-ctx.Done():
@@ -75,16 +79,27 @@ func (b *batcher) do(ctx context.Context, c *Call) error {
 	}
 }
 
-// beginWrite gives the call a write of its own, or queues it and returns false.
-func (b *batcher) beginWrite(c *Call) bool {
+// beginWrite gives the call a write of its own, or queues it and returns nil.
+func (b *batcher) beginWrite(c *Call) *write {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.writes < writesMax {
-		b.writes++
-		return true
+	if b.gathers != nil || b.writes == writesMax {
+		b.queue = append(b.queue, c)
+		return nil
 	}
-	b.queue = append(b.queue, c)
-	return false
+	return b.newWriteLocked()
+}
+
+// newWriteLocked returns a write that is not in flight; of several the one whose connection was used last.
+func (b *batcher) newWriteLocked() *write {
+	b.writes++
+	if n := len(b.spare); n > 0 {
+		b.gathers = b.spare[n-1]
+		b.spare = b.spare[:n-1]
+	} else {
+		b.gathers = new(write)
+	}
+	return b.gathers
 }
 
 // leave takes the call out of the queue and returns the reason, unless its outcome has just come.
@@ -96,9 +111,9 @@ func (b *batcher) leave(c *Call, reason error) error {
 	select {
 	case s := <-c.signal:
 		if s == finished {
-			return c.err()
+			return c.fault
 		}
-		b.endWrite()
+		b.endWrite(c.leads)
 	default:
 		c.abandoned = true // it is being sent
 	}
@@ -118,11 +133,28 @@ func (b *batcher) unqueue(c *Call) bool {
 }
 
 // endWrite ends a write: the queued call with the latest deadline leads the next one.
-func (b *batcher) endWrite() {
+func (b *batcher) endWrite(w *write) {
+	clear(w.calls)
+	w.calls = w.calls[:0]
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
-		b.writes--
+	b.writes--
+	if b.gathers == w { // its leader has left before it was sent
+		b.gathers = nil
+	}
+	retired := b.retired
+	if !retired {
+		b.spare = append(b.spare, w)
+	}
+	b.promoteLocked()
+	b.mu.Unlock()
+	if retired {
+		w.closeLine()
+	}
+}
+
+// promoteLocked has a queued call lead a write, where one is free and none takes the call along.
+func (b *batcher) promoteLocked() {
+	if len(b.queue) == 0 || b.writes == writesMax || b.gathers != nil {
 		return
 	}
 	latest := len(b.queue) - 1
@@ -133,12 +165,13 @@ func (b *batcher) endWrite() {
 	}
 	leader := b.queue[latest]
 	b.queue = slices.Delete(b.queue, latest, latest+1)
+	leader.leads = b.newWriteLocked()
 	leader.signal <- lead // never blocks: a call has one signal at most, and the channel holds one
 }
 
 // takeBatch takes from the queue what goes out with the leader. A call with little time takes only those
 // along that have about as little, so that no other is cut off with it: calls of one Envoy all have the same.
-func (b *batcher) takeBatch(leader *Call) []*Call {
+func (b *batcher) takeBatch(w *write, leader *Call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n, size := 0, len(leader.Buffer)
@@ -149,53 +182,35 @@ func (b *batcher) takeBatch(leader *Call) []*Call {
 		size += len(b.queue[n].Buffer)
 		n++
 	}
-	batch := slices.Clone(b.queue[:n])
+	w.calls = append(append(w.calls, leader), b.queue[:n]...)
 	b.queue = slices.Delete(b.queue, 0, n)
-	return batch
+	b.gathers = nil
+	b.promoteLocked() // of those that it did not take
 }
 
 // write sends the leader's call and what is queued by now, and ends the write.
-func (b *batcher) write(leader *Call) {
-	runtime.Gosched() // a call that is about to be made comes along; if there is none, this costs nothing
-	batch := b.takeBatch(leader)
+func (b *batcher) write(w *write, leader *Call) {
+	runtime.Gosched() // a call that is about to be made comes along; if there is none, this costs little
+	b.takeBatch(w, leader)
+	b.node.exchange(w, leader.deadline)
 	if b.replicated {
-		b.writeReplicated(leader, batch)
+		b.replicate(w, leader)
 		return
 	}
-	if len(batch) == 0 {
-		_ = b.node.Process(until(leader.deadline), leader.cmd) // the command keeps its error
-		b.endWrite()
-		return
-	}
-	p := b.node.Pipeline()
-	_ = p.BatchProcess(context.Background(), commands(leader, batch)...)
-	_, _ = p.Exec(until(leader.deadline)) // each command keeps its own outcome
-	b.endWrite()
-	for _, c := range batch {
+	for _, c := range w.calls[1:] {
 		c.signal <- finished
 	}
+	b.endWrite(w)
 }
 
-func commands(leader *Call, batch []*Call) []redis.Cmder {
-	cmds := make([]redis.Cmder, 0, len(batch)+1)
-	cmds = append(cmds, leader.cmd)
-	for _, c := range batch {
-		cmds = append(cmds, c.cmd)
+// retire gives the connections back to the library. Calls that have the batcher still use it to their end.
+func (b *batcher) retire() {
+	b.mu.Lock()
+	b.retired = true
+	spare := b.spare
+	b.spare = nil
+	b.mu.Unlock()
+	for _, w := range spare {
+		w.closeLine()
 	}
-	return cmds
-}
-
-// until is a context that ends at a moment and does not signal it: the library looks at deadlines
-// only.
-type until time.Time
-
-func (u until) Deadline() (time.Time, bool) { return time.Time(u), true }
-func (u until) Done() <-chan struct{}       { return nil }
-func (u until) Value(any) any               { return nil }
-
-func (u until) Err() error {
-	if time.Now().Before(time.Time(u)) {
-		return nil
-	}
-	return context.DeadlineExceeded
 }

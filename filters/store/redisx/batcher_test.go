@@ -8,15 +8,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // slowNode answers each write after a time, or not before the write's deadline while it hangs.
 type slowNode struct {
-	redis.Pipeliner // nothing of it is called
-	takes           time.Duration
-	hangs           atomic.Bool
+	node  // nothing else of it is called
+	takes time.Duration
+	hangs atomic.Bool
 
 	mu     sync.Mutex
 	writes []int // how many calls each had
@@ -24,41 +22,20 @@ type slowNode struct {
 
 var errCut = errors.New("cut off")
 
-func (n *slowNode) write(ctx context.Context, cmds ...redis.Cmder) error {
+func (n *slowNode) exchange(w *write, deadline time.Time) {
 	n.mu.Lock()
-	n.writes = append(n.writes, len(cmds))
+	n.writes = append(n.writes, len(w.calls))
 	n.mu.Unlock()
-	at, _ := ctx.Deadline()
 	takes := n.takes
-	if left := time.Until(at); n.hangs.Load() || left < takes {
+	if left := time.Until(deadline); n.hangs.Load() || left < takes {
 		time.Sleep(left)
-		for _, cmd := range cmds {
-			cmd.SetErr(errCut)
-		}
-		return errCut
+		fail(w.calls, errCut)
+		return
 	}
 	time.Sleep(takes)
-	for _, cmd := range cmds {
-		cmd.(*redis.StringCmd).SetVal("done")
+	for _, c := range w.calls {
+		c.reply = "done"
 	}
-	return nil
-}
-
-func (n *slowNode) Process(ctx context.Context, cmd redis.Cmder) error { return n.write(ctx, cmd) }
-func (n *slowNode) Pipeline() redis.Pipeliner                          { return &slowPipeline{slowNode: n} }
-
-type slowPipeline struct {
-	*slowNode
-	cmds []redis.Cmder
-}
-
-func (p *slowPipeline) BatchProcess(_ context.Context, cmds ...redis.Cmder) error {
-	p.cmds = append(p.cmds, cmds...)
-	return nil
-}
-
-func (p *slowPipeline) Exec(ctx context.Context) ([]redis.Cmder, error) {
-	return p.cmds, p.write(ctx, p.cmds...)
 }
 
 // testCall makes a call that is not from the pool, since that has timers and channels of other
@@ -81,8 +58,8 @@ func TestBatcherSharesWrites(t *testing.T) {
 		for range 300 {
 			wg.Go(func() {
 				c := testCall(time.Minute)
-				if err := b.do(context.Background(), c); err != nil || c.cmd.Val() != "done" {
-					t.Errorf("%q, %v", c.cmd.Val(), err)
+				if err := b.do(context.Background(), c); err != nil || c.reply != "done" {
+					t.Errorf("%q, %v", c.reply, err)
 				}
 			})
 		}
@@ -139,8 +116,8 @@ func TestBatcherDeadlines(t *testing.T) {
 				if took := time.Since(began); took > timeout {
 					t.Errorf("took %v with a timeout of %v", took, timeout)
 				}
-				if err == nil || c.cmd.Val() != "" {
-					t.Errorf("%q, %v", c.cmd.Val(), err)
+				if err == nil || c.reply != "" {
+					t.Errorf("%q, %v", c.reply, err)
 				}
 			})
 		}

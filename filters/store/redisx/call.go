@@ -2,6 +2,7 @@ package redisx
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 	"unsafe"
@@ -19,20 +20,20 @@ type Call struct {
 	Buffer []byte
 
 	keyEnds [2]int
-	keyed   int       // how many keys the buffer has
-	keys    [2]string // in the buffer, once that is complete
-	arg     string    // the same
-	args    [6]any
+	keyed   int // how many keys the buffer has
 	script  *Script
-	sent    int // how many of the keys are sent
-	cmd     *redis.StringCmd
-	lost    error // the script was run, but see [ErrNotReplicated]
+	sent    int  // how many of the keys are sent
+	whole   bool // the script's text is sent, and not its name
 
-	deadline  time.Time
-	hurried   bool        // its caller allows it less than half of the client's timeout
-	signal    chan signal // from the batcher, to a queued call
-	timer     *time.Timer
-	abandoned bool // its caller has left while it was being sent
+	reply string // what the script replied
+	fault error  // why there is no reply, or, of a script that was run, [ErrNotReplicated]
+
+	began, deadline time.Time
+	hurried         bool        // its caller allows it less than half of the client's timeout
+	signal          chan signal // from the batcher, to a queued call
+	leads           *write      // the write that it is to send
+	timer           *time.Timer
+	abandoned       bool // its caller has left while it was being sent
 }
 
 // spareBufferMax is how large a buffer is kept for the next call.
@@ -68,42 +69,63 @@ func (c *Call) Free() {
 	if cap(c.Buffer) > spareBufferMax {
 		c.Buffer = nil
 	}
-	c.script, c.cmd, c.lost, c.args = nil, nil, nil, [6]any{}
+	c.script, c.reply, c.fault = nil, "", nil
 	calls.Put(c)
 }
 
-// complete makes the command of a call whose argument is whole. keys is how many of its keys it
-// sends.
+// complete readies a call whose argument is whole to be sent. keys is how many of its keys it sends.
 func (c *Call) complete(sc *Script, keys int) {
-	from := 0
-	for i, end := range c.keyEnds[:c.keyed] {
-		c.keys[i] = alias(c.Buffer[from:end])
-		from = end
-	}
-	c.arg = alias(c.Buffer[from:])
-	c.script, c.sent, c.lost = sc, keys, nil
-	c.cmd = c.command(c.args[:0], evalsha, sc.hash, keys)
+	c.script, c.sent, c.whole = sc, keys, false
+	c.reply, c.fault = "", nil
 }
 
-// err returns the outcome of a call that was sent.
-func (c *Call) err() error {
-	if c.lost != nil {
-		return c.lost
+// key returns a key; it lies in the buffer.
+func (c *Call) key(i int) []byte {
+	if i == 0 {
+		return c.Buffer[:c.keyEnds[0]]
 	}
-	return c.cmd.Err()
+	return c.Buffer[c.keyEnds[i-1]:c.keyEnds[i]]
 }
 
-// Boxed once.
-var evalsha, eval, one, two any = "evalsha", "eval", "1", "2"
+// argument returns what follows the keys; it lies in the buffer.
+func (c *Call) argument() []byte { return c.Buffer[c.keyEnds[c.keyed-1]:] }
 
-// command makes a command in args. Pointers are not boxed; they are written as what they point at.
-func (c *Call) command(args []any, verb, script any, keys int) *redis.StringCmd {
-	if keys == 1 {
-		args = append(args, verb, script, one, &c.keys[0], &c.arg)
+// appendCommand appends the command as it is sent.
+func (c *Call) appendCommand(b []byte) []byte {
+	if c.whole {
+		b = appendHead(b, "eval", c.script.source, c.sent)
 	} else {
-		args = append(args, verb, script, two, &c.keys[0], &c.keys[1], &c.arg)
+		b = append(b, c.script.heads[c.sent-1]...)
 	}
-	return redis.NewStringCmd(context.Background(), args...)
+	for i := range c.sent {
+		b = appendPart(b, c.key(i))
+	}
+	return appendPart(b, c.argument())
+}
+
+// appendHead appends a command up to its keys.
+func appendHead(b []byte, verb, script string, keys int) []byte {
+	b = strconv.AppendInt(append(b, '*'), int64(4+keys), 10)
+	b = append(b, "\r\n"...)
+	b = appendPart(b, verb)
+	b = appendPart(b, script)
+	return appendPart(b, strconv.Itoa(keys))
+}
+
+// appendPart appends one part of a command.
+func appendPart[T string | []byte](b []byte, part T) []byte {
+	b = strconv.AppendInt(append(b, '$'), int64(len(part)), 10)
+	b = append(append(b, "\r\n"...), part...)
+	return append(b, "\r\n"...)
+}
+
+// command makes the command for the library, which sends it again outside of any batch.
+func (c *Call) command(verb, script string, keys int) *redis.StringCmd {
+	args := []any{verb, script, keys}
+	for i := range keys {
+		args = append(args, c.key(i))
+	}
+	return redis.NewStringCmd(context.Background(), append(args, c.argument())...)
 }
 
 // alias returns b as a string without a copy. It is valid until b changes.

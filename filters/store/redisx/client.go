@@ -18,19 +18,24 @@ type Client struct {
 	timeout   time.Duration
 	epoch     atomic.Uint64
 
-	whole      *batcher // without a cluster
-	replicated *batcher // without a cluster, for scripts that are replicated
-	batchers   sync.Map // of a cluster: *redis.Client, the client of a master, to *masterBatchers
+	sockets *sockets
+
+	whole    *masterBatchers // without a cluster
+	batchers sync.Map        // of a cluster: *redis.Client, the client of a master, to *masterBatchers
 }
 
 // Open makes a client. It connects when it is first used.
 func Open(o Options) *Client {
-	u := redis.NewUniversalClient(o.universal())
-	cluster, _ := u.(*redis.ClusterClient)
-	return &Client{
-		universal: u, cluster: cluster, timeout: o.Timeout, whole: &batcher{node: u},
-		replicated: &batcher{node: u, replicated: true},
+	s := newSockets(&o)
+	u := o.universal()
+	u.Dialer = s.open
+	c := &Client{universal: redis.NewUniversalClient(u), timeout: o.Timeout, sockets: s}
+	if cluster, ok := c.universal.(*redis.ClusterClient); ok {
+		c.cluster = cluster
+	} else {
+		c.whole = newMasterBatchers(c.universal.(lender), s)
 	}
+	return c
 }
 
 // Close closes the connections.
@@ -69,7 +74,8 @@ func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (str
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	call.deadline = time.Now().Add(c.timeout)
+	call.began = time.Now()
+	call.deadline = call.began.Add(c.timeout)
 	call.hurried = false
 	if at, ok := ctx.Deadline(); ok && at.Before(call.deadline) {
 		call.hurried = call.deadline.Sub(at) > c.timeout/2
@@ -81,7 +87,7 @@ func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (str
 		return "", err
 	}
 	if err = b.do(ctx, call); err == nil {
-		return call.cmd.Val(), nil
+		return call.reply, nil
 	}
 	if !notRun(err) {
 		c.reloadSlots()
@@ -96,30 +102,33 @@ func (c *Client) Run(ctx context.Context, sc *Script, call *Call, keys int) (str
 // batcher returns that of the node which has the call's keys.
 func (c *Client) batcher(call *Call) (*batcher, error) {
 	if c.cluster == nil {
-		if call.script.awaited != nil {
-			return c.replicated, nil
-		}
-		return c.whole, nil
+		return c.whole.of(call), nil
 	}
-	master, err := c.cluster.MasterForKey(until(call.deadline), call.keys[0])
+	master, err := c.cluster.MasterForKey(until(call.deadline), alias(call.key(0)))
 	if err != nil {
 		return nil, err
 	}
 	b, ok := c.batchers.Load(master)
 	if !ok {
-		b, _ = c.batchers.LoadOrStore(master, &masterBatchers{
-			plain: batcher{node: master}, replicated: batcher{node: master, replicated: true},
-		})
+		b, _ = c.batchers.LoadOrStore(master, newMasterBatchers(master, c.sockets))
 	}
-	of := b.(*masterBatchers)
-	if call.script.awaited == nil {
-		return &of.plain, nil
-	}
-	return &of.replicated, nil
+	return b.(*masterBatchers).of(call), nil
 }
 
-// masterBatchers are those of one master of a cluster.
+// masterBatchers are those of one master.
 type masterBatchers struct{ plain, replicated batcher }
+
+func newMasterBatchers(l lender, s *sockets) *masterBatchers {
+	n := &server{l, s}
+	return &masterBatchers{plain: batcher{node: n}, replicated: batcher{node: n, replicated: true}}
+}
+
+func (m *masterBatchers) of(call *Call) *batcher {
+	if call.script.awaited == nil {
+		return &m.plain
+	}
+	return &m.replicated
+}
 
 // Masters returns the servers that hold keys, by address; without a cluster the one under no
 // address. Batchers of servers that are masters no more are forgotten.
@@ -145,9 +154,11 @@ func (c *Client) Masters(ctx context.Context) (map[string]redis.Cmdable, error) 
 	if err != nil {
 		return nil, err
 	}
-	c.batchers.Range(func(n, _ any) bool {
+	c.batchers.Range(func(n, b any) bool {
 		if !clients[n] {
 			c.batchers.Delete(n) // calls that have it still use it to their end
+			b.(*masterBatchers).plain.retire()
+			b.(*masterBatchers).replicated.retire()
 		}
 		return true
 	})

@@ -17,7 +17,8 @@
 //
 // # Batching
 //
-// Calls that are made at the same moment share a write, a pipeline of commands: at most two writes
+// Calls that are made at the same moment share a write, a pipeline of commands: a write takes along what the
+// goroutines that are ready to run have to send. At most two writes
 // are in flight to a node, and what comes meanwhile goes out with the next one (the principle of
 // group commit). At 64 callers this takes a quarter of the CPU time; a single caller pays nothing
 // for it. Each master of a cluster has a batcher of its own, so one that hangs delays its own keys
@@ -25,6 +26,15 @@
 //
 // It is not go-redis's AutoPipeline, which (in 9.23) drops the deadline of the single command once
 // it is queued, and whose API is marked as experimental.
+//
+// # Connections
+//
+// The library dials the connections, authenticates, follows sentinels and slots, and closes the connections to a
+// master that is one no more. A batcher borrows up to two of them and writes and reads the sockets itself: the library
+// takes as long for a command as its system calls take. The caller that leads a write sends it, waits for its replies
+// and reads them, so a write is one wake-up beside those of the calls that it took along. The replies are waited for
+// before they are read: a read in vain is not made. Once a connection was unused for a millisecond it is looked at
+// before it is used, since a server may have closed it.
 //
 // # Replication
 //

@@ -16,12 +16,12 @@ const repeatPause = 5 * time.Millisecond
 func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, error) {
 	ctx := until(call.deadline)
 	for {
-		verb, text := evalsha, sc.hash
+		verb, text := "evalsha", sc.hash
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			verb, text = eval, sc.source
+			verb, text = "eval", sc.source
 		}
 		if keys == 2 && moving(err) {
-			alone := call.command(nil, eval, sc.source, 1)
+			alone := call.command("eval", sc.source, 1)
 			switch err := c.universal.Process(ctx, once{alone}); {
 			case err == nil && alone.Val() != NeedsAllKeys:
 				return alone.Val(), nil
@@ -30,7 +30,7 @@ func (c *Client) repeat(sc *Script, call *Call, keys int, err error) (string, er
 				return "", err
 			}
 		}
-		cmd := call.command(nil, verb, text, keys)
+		cmd := call.command(verb, text, keys)
 		previous := err
 		if err = c.universal.Process(ctx, once{cmd}); err == nil {
 			return cmd.Val(), nil

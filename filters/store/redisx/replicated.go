@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,78 +28,64 @@ func (s *Script) Replicated(awaited func(reply string) bool) *Script {
 	return &strict
 }
 
-// connector is a node that lends a connection.
-type connector interface{ Conn() *redis.Conn }
-
-// writeReplicated sends calls and has a replica acknowledge what they wrote, on one connection: it
+// replicate has a replica acknowledge what the calls of a write wrote, on the connection on which they were sent: it
 // is the server that ran them that is asked. What has nothing to wait for is finished at once. The
 // write lasts until then, so a replica that hangs takes writesMax connections and no more.
-func (b *batcher) writeReplicated(leader *Call, batch []*Call) {
-	ctx := until(leader.deadline)
-	conn := b.node.(connector).Conn()
-	send(ctx, conn, leader, batch)
-	wait := leader.awaits()
-	var waiting []*Call
-	for _, c := range batch {
-		if c.awaits() {
+func (b *batcher) replicate(w *write, leader *Call) {
+	var texts, waiting []*Call
+	for _, c := range w.calls {
+		if redis.HasErrorPrefix(c.fault, "NOSCRIPT") {
+			c.whole = true
+			texts = append(texts, c)
+		}
+	}
+	if len(texts) > 0 {
+		b.node.further(w, texts, leader.deadline)
+	}
+	for _, c := range w.calls {
+		switch {
+		case c.fault == nil && c.script.awaited(c.reply):
 			waiting = append(waiting, c)
-		} else {
+		case c != leader:
 			c.signal <- finished
 		}
 	}
-	var lost error
-	if wait || len(waiting) > 0 {
-		lost = awaitReplica(ctx, conn)
-	}
-	_ = conn.Close() // it goes back to the pool, unless it broke
-	b.endWrite()
-	if wait {
-		leader.lost = lost
+	if len(waiting) > 0 {
+		if lost := b.awaitReplica(w, leader.deadline); lost != nil {
+			fail(waiting, lost)
+		}
 	}
 	for _, c := range waiting {
-		c.lost = lost
-		c.signal <- finished
-	}
-}
-
-// send sends calls on one connection, the text of a script along with those whose server does not
-// have it. Each command keeps its own outcome.
-func send(ctx context.Context, conn *redis.Conn, leader *Call, batch []*Call) {
-	if len(batch) == 0 {
-		_ = conn.Process(ctx, leader.cmd)
-	} else {
-		_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
-			return p.BatchProcess(ctx, commands(leader, batch)...)
-		})
-	}
-	for i := -1; i < len(batch); i++ {
-		c := leader
-		if i >= 0 {
-			c = batch[i]
-		}
-		if redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
-			c.cmd = c.command(nil, eval, c.script.source, c.sent)
-			_ = conn.Process(ctx, c.cmd)
+		if c != leader {
+			c.signal <- finished
 		}
 	}
+	b.endWrite(w)
 }
 
-// awaitReplica waits until one replica has what was written on the connection.
-func awaitReplica(ctx context.Context, conn *redis.Conn) error {
-	deadline, _ := ctx.Deadline()
-	// Redis takes 0 for ever. What is left is for its reply.
-	n, err := conn.Wait(ctx, 1, max(time.Until(deadline)*3/4, time.Millisecond)).Result()
+// newWait makes the command that waits until one replica has what was written on the connection. Its argument is for how many
+// milliseconds.
+func newWait(until time.Time) *Call {
+	left := max(time.Until(until)*3/4, time.Millisecond) // Redis takes 0 for ever. What is left is for its reply.
+	c := &Call{script: &Script{heads: [2]string{"*3\r\n$4\r\nwait\r\n"}}, sent: 1, began: time.Now()}
+	c.Buffer = append(c.Buffer, '1')
+	c.EndKey()
+	c.Buffer = strconv.AppendInt(c.Buffer, left.Milliseconds(), 10)
+	return c
+}
+
+// awaitReplica waits until one replica has what was written on the connection of a write.
+func (b *batcher) awaitReplica(w *write, deadline time.Time) error {
+	c := newWait(deadline)
+	b.node.further(w, []*Call{c}, deadline)
 	switch {
-	case err != nil: // not wrapped: the script has run, whatever the error says of WAIT
-		return fmt.Errorf("%w: %v", ErrNotReplicated, err)
-	case n < 1:
+	case c.fault != nil: // not wrapped: the script has run, whatever the error says of WAIT
+		return fmt.Errorf("%w: %v", ErrNotReplicated, c.fault)
+	case c.reply == "0":
 		return ErrNotReplicated
 	}
 	return nil
 }
-
-// awaits reports whether a replica has to acknowledge what the call wrote.
-func (c *Call) awaits() bool { return c.cmd.Err() == nil && c.script.awaited(c.cmd.Val()) }
 
 // repeatReplicated sends a script again that was not run. It does not leave that to the library,
 // which does not say on which connection: while a slot moves it goes on until that has moved.
@@ -116,7 +103,7 @@ func (c *Client) repeatReplicated(ctx context.Context, call *Call, err error) (s
 			return "", unreachable
 		}
 		if err = b.do(ctx, call); err == nil {
-			return call.cmd.Val(), nil
+			return call.reply, nil
 		}
 	}
 	c.reloadSlots()

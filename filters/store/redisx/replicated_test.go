@@ -21,10 +21,9 @@ var kept = NewScript(`return ARGV[1] .. redis.call('INCR', KEYS[1])`).UntilRun()
 func TestReplicated(t *testing.T) {
 	t.Parallel()
 	master := redistest.Run(t, redistest.Options{})
-	c := open(t, master.Addr(), waitLimit)
-	sent := count(c)
+	c, sent := openCounted(t, master.Addr())
 	ctx := within(t, 4*waitLimit)
-	if got, err := run(ctx, c, kept, "no", "n"); got != "no1" || err != nil || sent.of("wait") != 0 {
+	if got, err := run(ctx, c, kept, "no", "n"); got != "no1" || err != nil || sent.Sent("wait") != 0 {
 		t.Errorf("%q, %v", got, err)
 	}
 	hasty := open(t, master.Addr(), time.Second)
@@ -54,7 +53,7 @@ func TestReplicated(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := sent.of("wait"); n < 1 || n > calls/2 {
+	if n := sent.Sent("wait"); n < 1 || n > calls/2 {
 		t.Errorf("%d commands waited for %d calls", n, calls/2)
 	}
 	if n, err := open(t, replica.Addr(), waitLimit).universal.Get(ctx, "m").Int(); n != calls || err != nil {
@@ -74,8 +73,7 @@ func TestReplicated(t *testing.T) {
 // TestReplicatedScriptIsSentOnce: its text goes out on the connection on which it is needed.
 func TestReplicatedScriptIsSentOnce(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), waitLimit)
-	sent := count(c)
+	c, sent := openCounted(t, redistest.Start(t))
 	ctx := within(t, waitLimit)
 	for i := range 4 {
 		if i == 2 {
@@ -87,7 +85,7 @@ func TestReplicatedScriptIsSentOnce(t *testing.T) {
 			t.Errorf("run %d: %q, %v", i, got, err)
 		}
 	}
-	if texts, names := sent.of("eval"), sent.of("evalsha"); texts != 2 || names != 4 {
+	if texts, names := sent.Sent("eval"), sent.Sent("evalsha"); texts != 2 || names != 4 {
 		t.Errorf("%d texts and %d names were sent, want 2 and 4", texts, names)
 	}
 }

@@ -8,7 +8,8 @@ import (
 // Script is a Lua script. It takes its keys and one argument, a string, and replies with one
 // string: every further part costs both sides more time than its bytes do. It is immutable.
 type Script struct {
-	source, hash any // strings, boxed once
+	source, hash string
+	heads        [2]string // of the command that runs it by its hash, on one key and on two
 	untilRun     bool
 	awaited      func(reply string) bool // see [Script.Replicated]; nil: never
 }
@@ -17,7 +18,11 @@ type Script struct {
 // the script yet.
 func NewScript(source string) *Script {
 	sum := sha1.Sum([]byte(source))
-	return &Script{source: source, hash: hex.EncodeToString(sum[:])}
+	s := &Script{source: source, hash: hex.EncodeToString(sum[:])}
+	for i := range s.heads {
+		s.heads[i] = string(appendHead(nil, "evalsha", s.hash, i+1))
+	}
+	return s
 }
 
 // UntilRun makes a script that is sent again until its deadline for as long as the cluster says
