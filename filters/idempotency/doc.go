@@ -91,8 +91,9 @@
 // 256 bytes each.
 //
 // In the process: one small entry for each request that runs or waits, nothing for finished ones.
-// It is the one allocation that a request costs here; the leases of a route are renewed by one
-// timer for all of them, and a channel to wait on is made when somebody waits.
+// It is the one allocation that a request costs here; the leases of a route are renewed by eight
+// timers for all of them, 1 KB from its first key on, and a channel to wait on is made when somebody
+// waits.
 //
 // The strings and bytes of an exchange lie in buffers that the next request overwrites. What
 // outlives the exchange is a copy: the record's name, the response for those who have joined, a
