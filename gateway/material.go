@@ -130,7 +130,8 @@ func (r *materialReader) keySets() map[string]*identity.KeySet {
 
 // listenerTLS reads the certificates of the TLS listener.
 func (r *materialReader) listenerTLS(h *config.HTTPS) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		DynamicRecordSizingDisabled: true} // bodies are passed on in pieces of 64 KiB
 	if cert, ok := r.keyPair("listen.https", h.Cert, h.Key); ok {
 		c.Certificates = []tls.Certificate{cert}
 	}

@@ -16,7 +16,7 @@ func (a Addresses) check(s site) {
 
 // checkLists checks that a route has one list at most.
 func (r *Route) checkLists(s site) {
-	if s.written(s.at("allow")) && s.written(s.at("deny")) {
+	if s.has("allow") && s.has("deny") {
 		s.fault(s.at("deny"), "and allow are two answers to one question: what allow does not have is refused")
 	}
 }

@@ -49,7 +49,7 @@ func (b *Breaker) derive(*files) {
 }
 
 func (b *Breaker) check(s site) {
-	if b.OpenMax < b.OpenFor && s.written(s.at("openMax")) && s.sound(s.at("openMax"), s.at("openFor")) {
+	if b.OpenMax < b.OpenFor && s.has("openMax") && s.sound(s.at("openMax"), s.at("openFor")) {
 		s.fault(s.at("openMax"), "openMax %s is less than openFor %s", b.OpenMax, b.OpenFor)
 	}
 	if b.Errors == 0 {

@@ -75,6 +75,16 @@ func (k *checker) sound(paths ...path) bool {
 // written reports whether a value stands in the documents.
 func (k *checker) written(p path) bool { return k.root.find(p...).node != nil }
 
+// has reports whether a member of the section stands in the documents.
+func (s site) has(name string) bool {
+	section := s.root.find(s.path...).node
+	if section == nil {
+		return false
+	}
+	n, _ := section.child(name)
+	return n != nil
+}
+
 // firstWritten returns the first path that stands in the documents: a fault of two values is shown where one is
 // written.
 func (k *checker) firstWritten(paths ...path) path {

@@ -95,6 +95,7 @@ type expander struct {
 	faults *faultList
 	size   int // bytes of all that values were expanded to
 	lack   map[*node]string
+	used   bool // a value has a variable
 }
 
 // lacks tells that a value cannot be expanded, or notes it where another machine may have what this one lacks.
@@ -124,7 +125,7 @@ func (f *expander) expand(n *node, text string) {
 			break
 		}
 		name := text[start+len(kind) : start+end]
-		n.secret, n.source = true, written
+		n.secret, n.source, f.used = true, written, true
 		if f.size > expandAllMax { // which has been told
 			n.broken = true
 			break

@@ -32,7 +32,7 @@ func (h *Health) derive(*files) {
 }
 
 func (h *Health) check(s site) {
-	if why := targetFault(h.Path); why != "" && s.written(s.at("path")) {
+	if why := targetFault(h.Path); why != "" && s.has("path") {
 		s.fault(s.at("path"), "%q %s", h.Path, why)
 	}
 	if h.Timeout > h.Every && s.sound(s.at("timeout"), s.at("every")) {

@@ -49,7 +49,7 @@ func (l *Limit) check(s site) {
 	for i, r := range l.Per {
 		s.ref(r, s.at("per").item(i), nil)
 	}
-	if l.FixedWindow() && s.written(s.at("burst")) {
+	if l.FixedWindow() && s.has("burst") {
 		s.fault(s.at("burst"), "a limit with fixed windows has no burst: the whole number of its rate may come at once")
 	}
 	if l.Descriptor != nil || s.written(at("envoy")) {

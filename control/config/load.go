@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,21 +20,32 @@ var ErrUnreadable = errors.New("config: cannot read")
 // stands in one file only.
 //
 // The error is a [*FaultsError] with every mistake, or wraps [ErrUnreadable] and says which path could not be read.
-func Load(path string) (*Config, error) { return load(path, nil, func() {}) }
+func Load(path string) (*Config, error) { return load(path, nil, nil, func() {}) }
 
 // Reload is [Load] where another configuration has been read before: what has not changed since is not read, checked
 // and kept a second time. What it returns is the same. step is called again and again, so that it can spread the work
 // out.
 func Reload(path string, before *Config, step func()) (*Config, error) {
-	if before != nil && len(before.origin.known) > 0 {
-		if c, err := load(path, before, step); err == nil {
+	routes := before.knownByText()
+	for range 2 { // the second time without the routes for which something else has changed
+		if len(routes) == 0 {
+			break
+		}
+		c, err := load(path, before, routes, step)
+		if err == nil {
 			return c, nil
 		}
+		changed, ok := errors.AsType[changedError](err)
+		if !ok {
+			break
+		}
+		maps.DeleteFunc(routes, func(_ string, k *known) bool { return changed.affects(k) })
 	}
-	return load(path, nil, step) // which tells what is at fault
+	return load(path, nil, nil, step) // which tells what is at fault
 }
 
-func load(path string, before *Config, step func()) (*Config, error) {
+// load reads the configuration; routes are those of the one before that can be shared.
+func load(path string, before *Config, routes map[string]*known, step func()) (*Config, error) {
 	dir, names, err := locate(path)
 	if err != nil {
 		return nil, err
@@ -47,7 +59,7 @@ func load(path string, before *Config, step func()) (*Config, error) {
 		if before.origin.dir != l.files.dir {
 			return nil, errNotSharable
 		}
-		l.before, l.known = before, before.origin.known.byText()
+		l.before, l.known = before, routes
 	}
 	if err := l.read(path, names); err != nil {
 		return nil, err

@@ -117,8 +117,10 @@ func (l *loader) config() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.before != nil && !l.sharable() {
-		return nil, errNotSharable
+	if l.before != nil {
+		if err := l.sharable(); err != nil {
+			return nil, err
+		}
 	}
 	c := new(Config)
 	if err := l.into(c, schema); err != nil {
@@ -129,7 +131,9 @@ func (l *loader) config() (*Config, error) {
 		return nil, err
 	}
 	l.origin.files = append(l.origin.files, l.files.list...)
-	l.origin.secrets = secretPaths(l.root, nil, nil)
+	if l.expander.used {
+		l.origin.secrets = secretPaths(l.root, nil, nil)
+	}
 	l.origin.hash = hash(l.sources, l.files)
 	l.origin.dir, l.origin.digests = l.files.dir, l.files.digests()
 	for _, w := range l.warnings.sorted(l.faults.secrets) {
@@ -147,7 +151,9 @@ func (l *loader) into(config any, schema *validator.Schema) error {
 	if l.failed || l.root == nil {
 		return l.faults.err()
 	}
-	expandNumbers(l.root, l.model)
+	if l.expander.used {
+		expandNumbers(l.root, l.model)
+	}
 	if err := checkSchema(schema, l.model, l.root, l.faults); err != nil {
 		return err
 	}

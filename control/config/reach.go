@@ -37,30 +37,34 @@ type reachNode struct {
 	rest      reachEnd // of patterns that end here in /**
 }
 
-// reachEnd has the first route of one pattern by method; "" is one that takes every method.
-type reachEnd map[string]int
+// reachEnd has the first route of one pattern by method.
+type reachEnd struct {
+	every    int // the first one that takes every method, counted from 1; 0: none
+	byMethod map[string]int
+}
 
 // first returns the first route that takes a method, or noRoute. The method "" is one that no route names.
-func (e reachEnd) first(method string) int {
+func (e *reachEnd) first(method string) int {
 	best := noRoute
-	for _, m := range []string{"", method} {
-		if i, ok := e[m]; ok {
-			best = min(best, i)
-		}
+	if e.every > 0 {
+		best = e.every - 1
+	}
+	if i, ok := e.byMethod[method]; ok {
+		best = min(best, i)
 	}
 	return best
 }
 
 func (e *reachEnd) add(methods []string, route int) {
-	if *e == nil {
-		*e = reachEnd{}
-	}
-	if len(methods) == 0 {
-		methods = []string{""}
+	if len(methods) == 0 && e.every == 0 {
+		e.every = route + 1
 	}
 	for _, m := range methods {
-		if _, ok := (*e)[m]; !ok {
-			(*e)[m] = route
+		if e.byMethod == nil {
+			e.byMethod = map[string]int{}
+		}
+		if _, ok := e.byMethod[m]; !ok {
+			e.byMethod[m] = route
 		}
 	}
 }

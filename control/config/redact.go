@@ -29,8 +29,8 @@ type origin struct {
 	dir     string            // what relative paths are relative to; absolute
 	digests map[string]string // of the files that are referred to, by their absolute paths
 
-	known knownList         // what the next configuration can share of the routes
-	rest  [sha256.Size]byte // digest of all that is written but the routes, and of what variables stand for
+	known knownList // what the next configuration can share of the routes
+	rest  rest
 
 	warnings []Warning
 	places   map[string]position // of the settings that name a file

@@ -82,13 +82,13 @@ func (r *Redirect) check(s site) {
 	if s.route == nil {
 		return
 	}
-	if s.written(s.at("to")) {
+	if s.has("to") {
 		for _, member := range []string{"scheme", "host", "path"} {
 			if s.written(s.at(member)) {
 				s.fault(s.at(member), "and to are two answers to one question")
 			}
 		}
-	} else if !s.written(s.at("scheme")) && !s.written(s.at("host")) && !s.written(s.at("path")) {
+	} else if !s.has("scheme") && !s.has("host") && !s.has("path") {
 		s.fault(s.path, "says nothing: one of to, scheme, host and path is wanted")
 		return
 	}

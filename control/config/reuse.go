@@ -17,8 +17,9 @@ import (
 // parsed, one entry stands for a run of them, and the values that were made of them are shared: values of a [Config]
 // are never changed.
 //
-// The checks of a route look at the route and at the other sections, never at other routes. They are not made again
-// where all other sections have the same contents as before, with what variables stand for; else nothing is shared.
+// The checks of a route look at the route and at other sections, never at other routes; of services, limits and
+// transactions only at those that it names and, behind a transaction, at any service. So they are not made again where
+// all that has the same contents as before, with what variables stand for.
 //
 // Nothing of this shows: whatever is at fault, or is not as it was expected, has the whole read again without it.
 
@@ -64,10 +65,13 @@ func (l knownList) shared(route int) bool {
 	return k != nil && k.route != nil
 }
 
-// byText returns the routes that can be shared by their text.
-func (l knownList) byText() map[string]*known {
-	all := make(map[string]*known, len(l))
-	for _, k := range l {
+// knownByText returns the routes that can be shared by their text.
+func (c *Config) knownByText() map[string]*known {
+	if c == nil {
+		return nil
+	}
+	all := make(map[string]*known, len(c.origin.known))
+	for _, k := range c.origin.known {
 		if k != nil {
 			all[k.text] = k
 		}
@@ -244,21 +248,47 @@ func (r *reader) knowableEntry(n *node) *known {
 	}
 }
 
-// sharable reports whether what was taken out of the documents stands where it may, and nothing else has changed that
-// the checks of a route look at.
-func (l *loader) sharable() bool {
-	if l.failed || l.root == nil || l.unsure || restOf(l.root) != l.before.origin.rest {
-		return false
+// sharable returns why the configuration before cannot be built upon: what was taken out of the documents does not
+// stand where it may, or something has changed that checks of shared routes look at.
+func (l *loader) sharable() error {
+	if l.failed || l.root == nil || l.unsure {
+		return errNotSharable
 	}
+	now, before := restOf(l.root), &l.before.origin.rest
+	if now.other != before.other {
+		return errNotSharable
+	}
+	changed := changedError(before.changed(&now))
 	shared := 0
 	if m := l.root.member(routesKey); m != nil {
 		for _, n := range m.value.items {
-			if n.known != nil {
-				shared++
+			if n.known == nil {
+				continue
+			}
+			if shared++; changed.affects(n.known) {
+				return changed
 			}
 		}
 	}
-	return shared == l.found
+	if shared != l.found {
+		return errNotSharable
+	}
+	return nil
+}
+
+// changedError has the names behind which something else stands than before.
+type changedError map[use]bool
+
+func (changedError) Error() string { return errNotSharable.Error() }
+
+// affects reports whether the checks of a route look at something that has changed.
+func (c changedError) affects(k *known) bool {
+	for _, u := range k.uses {
+		if c[u] || u.key == "transactions" && len(c) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // knownList returns what the routes of the tree are known by, or could be.
@@ -308,17 +338,50 @@ func (k *checker) useShared(known knownList) {
 	}
 }
 
-// restOf digests all but the routes of a tree, with what variables stand for.
-func restOf(root *node) [sha256.Size]byte {
+// rest is what is written beside the routes, with what variables stand for, as digests.
+type rest struct {
+	named map[use][sha256.Size]byte // what a route can name
+	other [sha256.Size]byte
+}
+
+// changed returns the names behind which something else stands in another one.
+func (r *rest) changed(other *rest) map[use]bool {
+	changed := map[use]bool{}
+	for u, digest := range r.named {
+		if other.named[u] != digest {
+			changed[u] = true
+		}
+	}
+	for u := range other.named {
+		if _, there := r.named[u]; !there {
+			changed[u] = true
+		}
+	}
+	return changed
+}
+
+func restOf(root *node) rest {
+	r := rest{named: map[use][sha256.Size]byte{}}
 	h := sha256.New()
 	w := digester{h}
 	for _, m := range root.members {
-		if m.name != routesKey {
+		switch m.name {
+		case routesKey:
+		case "services", "limits", "transactions":
+			w.text(m.name)
+			w.number(int(m.value.kind))
+			for _, named := range m.value.members {
+				h := sha256.New()
+				digester{h}.node(named.value)
+				r.named[use{m.name, named.name}] = [sha256.Size]byte(h.Sum(nil))
+			}
+		default:
 			w.text(m.name)
 			w.node(m.value)
 		}
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	r.other = [sha256.Size]byte(h.Sum(nil))
+	return r
 }
 
 type digester struct{ io.Writer }

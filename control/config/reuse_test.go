@@ -99,7 +99,10 @@ func TestReloadSharesWhatHasNotChanged(t *testing.T) {
 		{"one changed", reuseHead + a + b + c, reuseHead + a + strings.Replace(b, "/b/", "/x/", 1) + c, 2},
 		{"lines between them", reuseHead + a + b + c, "# a line\n" + reuseHead + a + "\n# one more\n\n" + b + c, 3},
 		{"no line break at the end", reuseHead + a + b, reuseHead + b + strings.TrimSuffix(a, "\n"), 2},
-		{"a section changed", reuseHead + a + b + c, strings.Replace(reuseHead, "10/s", "20/s", 1) + a + b + c, 0},
+		{"a limit of one", reuseHead + a + b + c, strings.Replace(reuseHead, "sku], rate: 10/s", "sku], rate: 9/s", 1) +
+			a + b + c, 2},
+		{"a service of two", reuseHead + a + b + c, strings.Replace(reuseHead, "7001", "7003", 1) + a + b + c, 1},
+		{"a section changed", reuseHead + a + b + c, "listen: {maxBody: 1KiB}\n" + reuseHead + a + b + c, 0},
 		{"deeper than before", reuseHead + a, reuseHead + "  " + a, 0},
 		{"an unused limit", reuseHead + a + b, reuseHead + a, 1},
 		{"a route that has become unreachable", reuseHead + a + b + c,
@@ -174,7 +177,7 @@ func TestReloadSharesNothingThatMeansSomethingElse(t *testing.T) {
 		{"nothing has changed", "10/s", "/b", "one", 1},
 		{"a path", "10/s", "/b2", "one", 1},
 		{"a file", "10/s", "/b", "two", 1},
-		{"a limit", "11/s", "/b", "one", 0},
+		{"a limit", "11/s", "/b", "one", 0}, // which only this route uses
 	} {
 		set(test.rate, test.path, test.body)
 		if shared, err := again(t, file, first); err != nil || shared != test.shared {
@@ -213,6 +216,9 @@ func TestReloadFollowsSales(t *testing.T) {
 // reusePieces are lines that texts are put together of, and what could come before, within and behind entries.
 var reusePieces = []string{
 	"  - {name: a, match: {path: /a}, service: order}\n", "  - {name: b, match: {path: /b/**}, service: stock}\n",
+	"  - {name: b2, match: {path: '/b2/{sku}'}, service: order, limits: [sku]}\n",
+	"  - {name: b3, match: {path: /b3}, service: stock, fallback: {on: [breaker-open], service: order}}\n",
+	"  - {name: b4, match: {path: /b4}, service: {order: 1, stock: 2}, limits: [user]}\n",
 	"  - name: c\n    match: {path: /c}\n    service: order\n", "  - name: d\n    service: order\n    match:\n      path: /d\n",
 	"  - name: e\n    match:\n      path: /e\n      methods:\n      - GET\n      - POST\n    service: order\n",
 	"  - name: f\n    match: {path: /f}\n    respond:\n      status: 200\n      body: |\n        - {name: a}\n\n        text\n",
@@ -240,11 +246,18 @@ func reuseText(random *rand.Rand, most int) string {
 	for range random.Intn(most) {
 		n := len(reusePieces)
 		if random.Intn(3) > 0 {
-			n = 25 // entries
+			n = 28 // entries
 		}
 		b.WriteString(reusePieces[random.Intn(n)])
 	}
 	return b.String()
+}
+
+// reuseChanges are what else changes meanwhile.
+var reuseChanges = [][2]string{
+	{}, {}, {}, {"7001", "7003"}, {"7002\"]", "7002\"], breaker: {}"}, {"order:", "orders:"}, {"user:", "users:"},
+	{"7001\"]", "7001\"], limits: [sku]"}, {"path.sku", "path.id"}, {"limits:", "x-limits:"}, {"version: 1", "log: {}"},
+	{"routes:", "transactions: {}\nroutes:"}, {"limits:\n", "limits:\n  more: {per: [principal], rate: 1/s}\n"},
 }
 
 // TestReloadIsLoad compares the two on random texts.
@@ -252,11 +265,12 @@ func TestReloadIsLoad(t *testing.T) {
 	seed := int64(1)
 	random := rand.New(rand.NewSource(seed))
 	sound, all := 0, 0
-	for n := 0; all < 300 && n < 10_000; n++ {
+	for n := 0; all < 150 && n < 5_000; n++ {
 		first := reuseText(random, 6)
 		lines := strings.SplitAfter(strings.TrimPrefix(first, reuseHead), "\n")
 		at := random.Intn(len(lines) + 1)
-		second := reuseHead + strings.Join(lines[:at], "") + reusePieces[random.Intn(len(reusePieces))] +
+		head := strings.Replace(reuseHead, reuseChanges[n%len(reuseChanges)][0], reuseChanges[n%len(reuseChanges)][1], 1)
+		second := head + strings.Join(lines[:at], "") + reusePieces[random.Intn(len(reusePieces))] +
 			strings.Join(lines[at:], "")
 		shared, err := reload(t, first, second)
 		if t.Failed() {

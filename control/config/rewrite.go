@@ -34,16 +34,16 @@ func (r *Rewrite) check(s site) {
 	if s.route.Service.None() {
 		s.fault(s.path, "is of requests to a service, and this route leads to none")
 	}
-	if !s.written(s.at("stripPrefix")) && !s.written(s.at("path")) && !s.written(s.at("host")) {
+	if !s.has("stripPrefix") && !s.has("path") && !s.has("host") {
 		s.fault(s.path, "says nothing: one of stripPrefix, path and host is wanted")
 	}
-	if s.written(s.at("stripPrefix")) {
+	if s.has("stripPrefix") {
 		r.checkPrefix(s)
 	}
-	if s.written(s.at("path")) {
+	if s.has("path") {
 		r.checkPath(s)
 	}
-	if s.written(s.at("host")) && !soundAuthority(r.Host) {
+	if s.has("host") && !soundAuthority(r.Host) {
 		s.fault(s.at("host"), "%q is not a host such as orders.internal or orders.internal:8080", r.Host)
 	}
 }
@@ -53,7 +53,7 @@ func (r *Rewrite) checkPrefix(s site) {
 	params, err := checkPattern(r.StripPrefix)
 	match := s.route.Match.Path
 	switch {
-	case s.written(s.at("path")):
+	case s.has("path"):
 		s.fault(at, "and path are two answers to one question")
 	case err != nil:
 		s.fault(at, "%q %v", r.StripPrefix, err)

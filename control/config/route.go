@@ -65,7 +65,7 @@ func (r *Route) check(s site) {
 	}
 	members := s.targets()
 	static := slices.Contains(members, "respond") || slices.Contains(members, "redirect")
-	if static && s.written(s.at("idempotency")) {
+	if static && s.has("idempotency") {
 		s.fault(s.at("idempotency"), "has nothing to protect: the route's response is written here")
 	}
 	if slices.Contains(members, "service") {
@@ -73,20 +73,20 @@ func (r *Route) check(s site) {
 	}
 	if slices.Contains(members, "transaction") {
 		s.exists("transactions", "transaction", r.Transaction, s.at("transaction"))
-		if !s.written(s.at("idempotency")) {
+		if !s.has("idempotency") {
 			s.fault(s.at("transaction"), "needs idempotency on the route: its record is the transaction's record")
 		}
 		if !s.written(at("coordinator")) {
 			s.fault(s.at("transaction"), "needs a coordinator, and none is configured")
 		}
 	}
-	if !slices.Contains(members, "service") && s.written(s.at("timeout")) {
+	if !slices.Contains(members, "service") && s.has("timeout") {
 		s.fault(s.at("timeout"), "%s is in place of a service's, and the route leads to none", r.Timeout)
 	}
 	if most := s.config.Listen.MaxBody; r.MaxBody > most && s.sound(at("listen", "maxBody")) {
 		s.fault(s.at("maxBody"), "%s is more than listen.maxBody, which is %s", r.MaxBody, most)
 	}
-	if s.written(s.at("status")) {
+	if s.has("status") {
 		r.checkStatus(s, slices.Contains(members, "transaction"))
 	}
 }
@@ -167,7 +167,7 @@ func (m *Match) derive(*files) { m.Host = strings.ToLower(m.Host) }
 func (m *Match) check(s site) {
 	host := strings.TrimPrefix(m.Host, "*.")
 	switch {
-	case !s.written(s.at("host")):
+	case !s.has("host"):
 	case !soundHost(host, false) || strings.ContainsAny(host, ":*") || strings.HasSuffix(host, "."):
 		s.fault(s.at("host"), "%q is not a name such as shop.example or *.shop.example, without a port", m.Host)
 	}
@@ -275,7 +275,10 @@ func inNoPath(r rune) bool { return r == '\\' || r == ';' || r == '%' || r >= 0x
 // escaped reports whether a segment holds a percent-encoding.
 func escaped(s string) bool {
 	for i := 0; i+2 < len(s); i++ {
-		if _, err := strconv.ParseUint(s[i+1:i+3], 16, 8); s[i] == '%' && err == nil {
+		if s[i] != '%' {
+			continue
+		}
+		if _, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
 			return true
 		}
 	}

@@ -164,7 +164,7 @@ func (s site) modeSettings(t *Transaction, routes []transactionRoute) {
 	case modeFields[t.Mode] == nil: // it is at fault itself
 	case t.Mode != ModeMessage && t.Primary != nil:
 		s.fault(primary, "only a transaction of mode message has a primary")
-	case t.Mode == ModeMessage && t.Primary == nil && s.written(s.at("timeout")):
+	case t.Mode == ModeMessage && t.Primary == nil && s.has("timeout"):
 		s.fault(s.at("timeout"),
 			"a message without a primary is delivered until it is done, and never rolled back")
 	}

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/invopop/jsonschema"
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
@@ -78,10 +79,23 @@ func (f unionForm) schema() *jsonschema.Schema {
 	return s
 }
 
+// unionForms are the forms by the type of the union: thousands of routes have one.
+var unionForms sync.Map
+
+func formOfUnion(u union) unionForm {
+	t := reflect.TypeOf(u)
+	if form, ok := unionForms.Load(t); ok {
+		return form.(unionForm)
+	}
+	form := u.form()
+	unionForms.Store(t, form)
+	return form
+}
+
 // decodeUnion sets the word that is written; false where a value is.
 func decodeUnion(u union, n *node) bool {
 	word, ok := n.scalar.(string)
-	if form := u.form(); n.kind != scalarNode || !ok || !form.text && !slices.Contains(form.words, word) {
+	if form := formOfUnion(u); n.kind != scalarNode || !ok || !form.text && !slices.Contains(form.words, word) {
 		return false
 	}
 	u.setWord(word)
@@ -126,15 +140,18 @@ func (s site) exactlyOne(what string, required bool, names ...string) []string {
 			}
 		}
 	}
-	all := make([]any, len(names))
-	for i, name := range names {
-		all[i] = name
+	all := func() string {
+		list := make([]any, len(names))
+		for i, name := range names {
+			list[i] = name
+		}
+		return join(list, "and")
 	}
 	switch {
 	case len(found) > 1:
-		s.fault(s.at(found[1]), "%s exactly one of %s, and %s stands here too", what, join(all, "and"), found[0])
+		s.fault(s.at(found[1]), "%s exactly one of %s, and %s stands here too", what, all(), found[0])
 	case len(found) == 0 && required && s.written(s.path):
-		s.fault(s.path, "is none of %s", join(all, "and"))
+		s.fault(s.path, "is none of %s", all())
 	}
 	return found
 }

@@ -239,12 +239,19 @@ func byName(list []any) ([]entry, bool) {
 }
 
 func (c *comparison) entries(steps []string, old, new []entry) {
-	before, after := places(old), places(new)
-	moved := movedNames(old, new)
-	for _, e := range new {
-		if e.value == nil && !moved[e.name] {
-			continue
-		}
+	// What both begin or end with is at its place: of thousands of routes a reload changes a few.
+	head := 0
+	for head < min(len(old), len(new)) && old[head].name == new[head].name {
+		head++
+	}
+	tail := 0
+	for tail < min(len(old), len(new))-head && old[len(old)-1-tail].name == new[len(new)-1-tail].name {
+		tail++
+	}
+	c.same(steps, old[:head], new[:head])
+	was, is := old[head:len(old)-tail], new[head:len(new)-tail]
+	before, moved := places(was), movedNames(was, is)
+	for place, e := range is {
 		at := append(steps, "["+e.name+"]")
 		i, ok := before[e.name]
 		if !ok {
@@ -252,13 +259,24 @@ func (c *comparison) entries(steps []string, old, new []entry) {
 			continue
 		}
 		if moved[e.name] {
-			c.add(Moved, at, i+1, after[e.name]+1)
+			c.add(Moved, at, head+i+1, head+place+1)
 		}
-		c.objects(at, old[i].value, e.value)
+		c.objects(at, was[i].value, e.value)
 	}
-	for _, e := range old {
+	c.same(steps, old[len(old)-tail:], new[len(new)-tail:])
+	after := places(is)
+	for _, e := range was {
 		if _, ok := after[e.name]; !ok {
 			c.add(Removed, append(steps, "["+e.name+"]"), e.value, nil)
+		}
+	}
+}
+
+// same compares entries of the same names.
+func (c *comparison) same(steps []string, old, new []entry) {
+	for i, e := range new {
+		if e.value != nil || old[i].value != nil { // else both are shared
+			c.objects(append(steps, "["+e.name+"]"), old[i].value, e.value)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func NewClient(nc net.Conn, host string, release func(c *Client, reusable bool))
 	if socket != nil {
 		c.socket, _ = socket.SyscallConn() // without it the connection is taken for alive until it fails
 	}
-	c.quietly, c.sealed = func(fd uintptr) { c.quiet = silent(int(fd)) }, !plain
+	c.quietly, c.sealed = func(fd uintptr) { c.quiet = message.Silent(fd) }, !plain
 	if plain && c.socket != nil {
 		c.step = c.roundTripStep
 	}
@@ -84,19 +84,19 @@ type trip struct {
 func (c *Client) roundTripStep(fd uintptr) bool {
 	t := &c.trip
 	if t.probe {
-		if t.probe = false; !silent(int(fd)) {
+		if t.probe = false; !message.Silent(fd) {
 			t.stale = true
 			return true
 		}
 	}
 	if !t.written {
 		t.written = true
-		if t.sent, t.err = send(int(fd), t.out); t.err == syscall.EAGAIN {
+		if t.sent, t.err = message.Send(fd, t.out, false); t.err == syscall.EAGAIN {
 			t.err = nil
 		}
 		return t.sent < len(t.out)
 	}
-	n, err := recv(int(fd), t.in)
+	n, err := message.Recv(fd, t.in)
 	if err == syscall.EAGAIN {
 		return false
 	}

@@ -23,6 +23,7 @@ type conn struct {
 	base   net.Conn        // as it was accepted; this may be used by others than the connection's goroutine
 	nc     net.Conn        // on base, with TLS where there is such
 	raw    syscall.RawConn // nil with TLS
+	sealed *message.Sealed // nil without TLS
 	socket syscall.RawConn // to see the client leave; nil where there is none
 	peer   netip.Addr      // who holds it
 	client netip.Addr      // for whom: peer, or what Options.Accepted says
@@ -141,19 +142,6 @@ func (c *conn) awaitRequest() event {
 	}
 }
 
-// awaitRequestTLS is awaitRequest where the bytes on the socket are not plain text.
-func (c *conn) awaitRequestTLS() event {
-	if c.r == nil {
-		c.r = takeRequest(c)
-	}
-	for c.r.in.empty() {
-		if err := c.r.in.fill(c.nc); err != nil && !c.requestCame(err) {
-			return eventEnd
-		}
-	}
-	return eventServe
-}
-
 // activate takes the connection out of its idle state; false when it is being closed. One that was
 // only to give way is taken back: its client has sent a request and is to get the response.
 func (c *conn) activate() bool {
@@ -188,7 +176,7 @@ func (c *conn) onReadable(fd uintptr) (stop bool) {
 				return c.releaseBuffers()
 			}
 			space := in.b[in.w:]
-			n, err := recv(c.fd, space)
+			n, err := message.Recv(fd, space)
 			if err == syscall.EAGAIN {
 				return c.releaseBuffers()
 			}
@@ -204,9 +192,7 @@ func (c *conn) onReadable(fd uintptr) (stop bool) {
 			return true
 		}
 		if !c.parseBuffered() {
-			c.waitsSince.Store(c.srv.clock.Load())
-			c.state.CompareAndSwap(active, heading) // until the head is there; a shutdown need not wait for it
-			c.event = eventServe
+			c.event = c.beginHead()
 			return true
 		}
 		c.served++
@@ -219,6 +205,13 @@ func (c *conn) onReadable(fd uintptr) (stop bool) {
 			return true
 		}
 	}
+}
+
+// beginHead has the connection wait for the rest of a head; a shutdown need not wait for it.
+func (c *conn) beginHead() event {
+	c.waitsSince.Store(c.srv.clock.Load())
+	c.state.CompareAndSwap(active, heading)
+	return eventServe
 }
 
 // releaseBuffers gives the buffers back before the goroutine is parked, so that an idle connection
@@ -279,7 +272,7 @@ func (c *conn) serveParsed() disposition {
 // write sends p whole.
 func (c *conn) write(p []byte) error {
 	if c.fd >= 0 && c.state.Load() != closing {
-		n, err := send(c.fd, p)
+		n, err := message.Send(uintptr(c.fd), p, false)
 		if n == len(p) || err != nil && err != syscall.EAGAIN {
 			return err
 		}
@@ -307,7 +300,7 @@ func (c *conn) readArrived(p []byte) (n int, err error) {
 	if c.raw == nil {
 		return 0, errNotArrived
 	}
-	failed := c.raw.Control(func(fd uintptr) { n, err = recv(int(fd), p) })
+	failed := c.raw.Control(func(fd uintptr) { n, err = message.Recv(fd, p) })
 	switch {
 	case failed != nil:
 		return 0, failed
@@ -328,7 +321,7 @@ func (c *conn) dropRequest() {
 // stack.
 func (c *conn) park(now int64) {
 	since := c.waitsSince.Load()
-	if since > now-int64(parkAfter) || c.raw == nil {
+	if since > now-int64(parkAfter) || c.raw == nil && c.sealed == nil {
 		return
 	}
 	c.mu.Lock()

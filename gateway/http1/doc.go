@@ -60,10 +60,9 @@
 //   - A client that leaves is found by a check of the sockets of requests that take longer than a
 //     tick (100 ms), not by a goroutine that waits for it.
 //   - Reading the clock is among the most expensive things left (40 ns): once a stage.
-//   - An idle connection in clear text has no buffer (one with TLS keeps its own and ours), and
-//     waits on a goroutine that has not served yet: serving grows the stack to 8 KiB, waiting
-//     needs 2. So after its first request, and after a second of idling, the goroutine is
-//     replaced.
+//   - An idle connection has no buffer but what package tls keeps, and waits on a goroutine that has
+//     not served yet: serving grows the stack to 8 KiB, waiting needs 2. So after its first request,
+//     and after a second of idling, the goroutine is replaced.
 //   - Pooled objects carry their buffers inside: one Get and Put a side.
 //   - Long bodies are spliced (splice(2)) between two sockets in clear text: the kernel moves the
 //     pages, and no byte of them comes into this process. What was read with the head goes out in

@@ -61,7 +61,7 @@ func (c *conn) discard() error {
 	err := c.socket.Read(func(fd uintptr) bool {
 		b := message.LargeBuffer()
 		defer message.PutLargeBuffer(b)
-		n, err := recv(int(fd), b[:])
+		n, err := message.Recv(fd, b[:])
 		if err == syscall.EAGAIN {
 			return false
 		}

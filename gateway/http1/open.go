@@ -39,26 +39,28 @@ func (c *conn) open() bool {
 // handshake begins TLS. A client that chose HTTP/2 is handed over.
 func (c *conn) handshake() bool {
 	c.scheme, c.raw = "https", nil
-	handedOver := message.NewConn(c.nc, c.peer, nil)
+	socket := message.NewSocket(c.nc)
+	handedOver := message.NewConn(socket, c.peer, nil)
 	handedOver.Account = c.account
 	config := c.srv.TLS()
-	tc := tls.Server(handedOver, config)
+	sealed := message.Seal(tls.Server(handedOver, config), socket)
 	c.setDeadline(c.srv.HeaderTimeout)
-	if err := tc.Handshake(); err != nil {
+	if err := sealed.Handshake(); err != nil {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) { // as a check whether the port is open does
 			c.srv.Cuts.Refused(c.srv.Logger, message.RefusedTLS, c.clientText, err)
 		}
 		return false
 	}
-	state := tc.ConnectionState()
+	state := sealed.ConnectionState()
 	c.authority = message.NewAuthority(config, state)
 	handedOver.Client, handedOver.Authority = c.client, c.authority
 	if state.NegotiatedProtocol == "h2" {
-		c.srv.handOver(c, tc, handedOver)
+		c.srv.handOver(c, sealed, handedOver)
 		return false
 	}
 	c.nc.SetDeadline(time.Time{})
-	c.nc = tc
+	c.sealed = sealed
+	c.nc = c.sealed
 	c.setReadDeadline(time.Now().Add(c.srv.HeaderTimeout))
 	return true
 }
@@ -88,7 +90,7 @@ func (c *conn) preface() bool {
 			return false
 		}
 	}
-	handedOver := message.NewConn(c.nc, c.peer, bytes.Clone(in.unread()))
+	handedOver := message.NewConn(message.NewSocket(c.nc), c.peer, bytes.Clone(in.unread()))
 	handedOver.Client, handedOver.Account = c.client, c.account
 	c.dropRequest()
 	c.srv.handOver(c, handedOver, handedOver)

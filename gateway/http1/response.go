@@ -211,7 +211,12 @@ func (r *Request) send(p []byte) error {
 	}
 	r.c.armWrite()
 	r.c.rate.writes.Store(true)
-	_, err := w.vector.WriteTo(r.c.nc)
+	var err error
+	if r.c.sealed != nil {
+		err = r.c.sealed.WriteAll(w.vector)
+	} else {
+		_, err = w.vector.WriteTo(r.c.nc)
+	}
 	r.c.rate.writes.Store(false)
 	w.vectors = [3][]byte{}
 	w.out = w.out[:0]

@@ -37,7 +37,7 @@ type Options struct {
 	Budget *budget.Budget
 	// TLS returns the configuration in force; nil is a server without TLS.
 	TLS func() *tls.Config
-	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[tls.Conn] on one,
+	// HTTP2 takes over a connection that speaks HTTP/2, a *[message.Conn] or a *[message.Sealed] on one,
 	// and closes it in the end; nil refuses such.
 	HTTP2 func(net.Conn)
 	// Accepted is called for each new connection and returns the address that it is held for (PROXY

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/gateway/message"
@@ -47,6 +48,9 @@ type Client struct {
 // beforehand. host stands for that of requests that come without one, scheme is http or https.
 func NewClient(nc net.Conn, host, scheme string) *Client {
 	c := &Client{host: host, scheme: scheme, ready: make(chan struct{}), done: make(chan struct{})}
+	if _, plain := nc.(syscall.Conn); plain {
+		nc = message.NewSocket(nc)
+	}
 	c.init(nc, c, message.ResponseHeadMax)
 	c.writeTimeout = 30 * time.Second
 	c.mu.Lock()

@@ -127,13 +127,7 @@ func (c *frameReader) onReadable(fd uintptr) bool {
 	if c.in == nil {
 		c.in = readBuffers.Get().(*[readBufferLen]byte)
 	}
-	var n int
-	var err error
-	for {
-		if n, err = syscall.Read(int(fd), c.in[c.w:]); err != syscall.EINTR {
-			break
-		}
-	}
+	n, err := message.Recv(fd, c.in[c.w:])
 	switch {
 	case err == syscall.EAGAIN:
 		if c.w == 0 {

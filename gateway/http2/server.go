@@ -2,7 +2,6 @@ package http2
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net"
 	"sync"
@@ -64,7 +63,7 @@ func New(o Options) *Server {
 func (s *Server) Serve(nc net.Conn) {
 	c := &serverConn{srv: s, scheme: "http", began: time.Now()}
 	base := nc
-	if tc, ok := nc.(*tls.Conn); ok {
+	if tc, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
 		c.scheme, base = "https", tc.NetConn()
 	}
 	c.base = base

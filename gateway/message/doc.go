@@ -13,6 +13,8 @@
 //	context.go   the context of a request, and how a wait ends with it
 //	spoken.go    how a service's response breaks its protocol, or is of another one
 //	conn.go      a connection that one engine hands over to another, and how a connection is closed
+//	socket.go    a socket that is read and written without a word to the scheduler
+//	sealed.go    TLS on one: when nothing is left in it, writes of many records
 //	buffer.go    buffers for bodies on their way through
 //
 // # Invariants

@@ -145,12 +145,13 @@ const (
 func (c *connection) handshake(ctx context.Context, config *tls.Config, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tc := tls.Client(c.Conn, config)
+	socket := message.NewSocket(c.Conn)
+	tc := tls.Client(socket, config)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		c.Conn.Close()
 		return err
 	}
-	c.Conn, c.protocol = tc, tc.ConnectionState().NegotiatedProtocol
+	c.Conn, c.protocol = message.Seal(tc, socket), tc.ConnectionState().NegotiatedProtocol
 	return nil
 }
 

@@ -15,6 +15,7 @@ type axis struct {
 	settings func(n int, upstreams []string) map[string]any // for the template
 	loads    func(n int) []measure.Load
 	hold     holding
+	servers  bool // each of the items is an address of a server of its own
 	memory   bool // is judged
 	start    bool // is judged, and so is a reload of the last step
 }
@@ -43,7 +44,7 @@ func axes() []axis {
 			},
 		},
 		{
-			name: "endpoints", steps: []int{1, 10, 100}, loads: get,
+			name: "endpoints", steps: []int{1, 10, 100}, loads: get, servers: true,
 			settings: func(n int, upstreams []string) map[string]any {
 				return map[string]any{"Endpoints": upstreams[:n]}
 			},
@@ -82,14 +83,14 @@ func numbers(n int) []string {
 	return list
 }
 
-// most returns the greatest step of an axis by that name.
-func most(list []axis, name string) int {
+// mostServers returns how many servers the axes need.
+func mostServers(list []axis) (n int) {
 	for i := range list {
-		if list[i].name == name {
-			return slices.Max(list[i].steps)
+		if list[i].servers {
+			n = max(n, slices.Max(list[i].steps))
 		}
 	}
-	return 0
+	return n
 }
 
 // stepName is how a step is called in progress and reports.

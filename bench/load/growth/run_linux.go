@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		if err := b.StartUpstreams(ctx, false); err != nil {
 			return err
 		}
-		if err := b.startEndpoints(ctx, most(list, "endpoints")); err != nil {
+		if err := b.startEndpoints(ctx, mostServers(list)); err != nil {
 			return err
 		}
 		if b.upstreams != nil {
@@ -150,7 +150,7 @@ func (b *bench) plan(p *measure.Plan, a *axis) {
 
 // begin starts the gateway of a step and has as many there as the step says. What goes wrong is told in the point.
 func (b *bench) begin(ctx context.Context, s *step) error {
-	if s.axis.name == "endpoints" && b.upstreams == nil {
+	if s.axis.servers && b.upstreams == nil {
 		s.point.Failed = "not available: nginx is not installed"
 		return nil
 	}

@@ -113,7 +113,7 @@ var buildNames = [2]string{"this build", "the other build"}
 func (d *Builds) idleBoth(ctx context.Context, s *subject, order [2]int) error {
 	var kib [2]float64
 	for _, i := range order {
-		n, err := d.Bench.IdleBytes(ctx, s.runs[i].Process)
+		n, err := d.Bench.IdleBytes(ctx, s.runs[i].Process, s.IdleLoad())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -26,6 +26,7 @@ type Contender struct {
 	Loads     []Load
 	Metrics   bool // its admin address has go_memstats_mallocs_total
 	Direct    bool // its service speaks cleartext HTTP/2
+	TLS       bool // clients come with TLS
 
 	Connections int  // of its closed loop; 0 is what the options say
 	Agreed      bool // what the builds that are compared have in common is known: bare
@@ -34,6 +35,14 @@ type Contender struct {
 
 // IsGateway tells the contenders that are this program's gateway.
 func (c *Contender) IsGateway() bool { return c.Program == "" && c.File != "" }
+
+// IdleLoad is the load by which what an idle connection costs is measured.
+func (c *Contender) IdleLoad() Load {
+	if c.TLS {
+		return GetTLS
+	}
+	return Get
+}
 
 // idlePart is how --only names what an idle connection costs.
 const idlePart = "memory an idle connection"
@@ -152,6 +161,11 @@ func (c *Contender) configure(s Site, more map[string]any) (string, error) {
 	for _, m := range []map[string]any{c.Settings, more} {
 		for k, v := range m {
 			values[k] = v
+		}
+	}
+	if values["TLS"] = c.TLS; c.TLS {
+		if err := WriteCertificate(s.Dir); err != nil {
+			return "", err
 		}
 	}
 	path := filepath.Join(s.Dir, c.File)

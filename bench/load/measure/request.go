@@ -12,7 +12,7 @@ import (
 type Load struct {
 	Name     string
 	Protocol Protocol
-	Path     string // over HTTP/1.1
+	Path     string // over HTTP/1.1 and HTTPS
 	Post     bool   // [BodyBytes] of JSON; else a GET
 	Keys     Keys
 	Users    int   // who ask in turn; 0 is a thousand
@@ -23,11 +23,12 @@ type Load struct {
 // Protocol is what a load is sent by.
 type Protocol int
 
-// HTTP1 is HTTP/1.1, HTTP2 a GET over cleartext HTTP/2, GRPC a unary call.
+// HTTP1 is HTTP/1.1, HTTP2 a GET over cleartext HTTP/2, GRPC a unary call, HTTPS is HTTP/1.1 with TLS.
 const (
 	HTTP1 Protocol = iota
 	HTTP2
 	GRPC
+	HTTPS
 )
 
 // Keys says which idempotency keys the requests of a load have.
@@ -49,6 +50,9 @@ func (l Load) MarshalText() ([]byte, error) { return []byte(l.Name), nil }
 // Get is the plainest load; what an idle connection costs and the latency of a proxy are measured
 // with it.
 var Get = Load{Name: "GET", Path: SmallPath}
+
+// GetTLS is the same with TLS.
+var GetTLS = Load{Name: "HTTPS GET", Protocol: HTTPS, Path: SmallPath}
 
 // The paths of the upstream: 200 bytes, [BigBytes] and [HugeBytes].
 const (

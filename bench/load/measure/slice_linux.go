@@ -19,12 +19,15 @@ type Driver interface {
 
 // NewDriver opens the connections of a load.
 func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
-	if load.Protocol != HTTP1 {
+	if load.Protocol == HTTP2 || load.Protocol == GRPC {
 		return newH2Load(r.Process.Site.Listen, load.Protocol == GRPC), nil
 	}
 	connections := b.Options.Connections
 	if r.Connections > 0 {
 		connections = r.Connections
+	}
+	if load.Protocol == HTTPS {
+		return dialTLS(r.Process.Site.Listen, connections, load)
 	}
 	return dial(r.Process.Site.Listen, connections, newRequest(load, "bench.example"))
 }
@@ -175,14 +178,14 @@ func (b *Bench) Open(ctx context.Context, r *Run, load Load, rate int, d time.Du
 
 // Hold opens connections to a contender, sends one request on each, and calls f while they are idle.
 func (b *Bench) Hold(ctx context.Context, r *Run, load Load, connections int, f func() error) error {
-	return askOnce(ctx, r.Process.Site.Listen, connections, newRequest(load, "bench.example"), f)
+	return askOnce(ctx, r.Process.Site.Listen, connections, load, f)
 }
 
-// IdleBytes returns what an idle connection costs a process that has done nothing else yet.
-func (b *Bench) IdleBytes(ctx context.Context, p *Process) (float64, error) {
-	request := newRequest(Get, "bench.example")
+// IdleBytes returns what a connection costs a process that has done nothing else yet, where it idles
+// after one request of a load.
+func (b *Bench) IdleBytes(ctx context.Context, p *Process, load Load) (float64, error) {
 	for range warmRequests {
-		if err := askOnce(ctx, p.Site.Listen, 1, request, func() error { return nil }); err != nil {
+		if err := askOnce(ctx, p.Site.Listen, 1, load, func() error { return nil }); err != nil {
 			return 0, err
 		}
 	}
@@ -191,7 +194,7 @@ func (b *Bench) IdleBytes(ctx context.Context, p *Process) (float64, error) {
 		return 0, err
 	}
 	var after int64
-	err = askOnce(ctx, p.Site.Listen, b.Options.IdleConnections, request, func() (err error) {
+	err = askOnce(ctx, p.Site.Listen, b.Options.IdleConnections, load, func() (err error) {
 		after, err = QuietMemory(ctx, p.PID())
 		return err
 	})
@@ -199,8 +202,17 @@ func (b *Bench) IdleBytes(ctx context.Context, p *Process) (float64, error) {
 }
 
 // askOnce opens connections, sends one request on each and then calls f while they are idle.
-func askOnce(ctx context.Context, address string, connections int, r *request, f func() error) error {
-	l, err := dial(address, connections, r)
+func askOnce(ctx context.Context, address string, connections int, load Load, f func() error) error {
+	var l interface {
+		one(context.Context) error
+		Close()
+	}
+	var err error
+	if load.Protocol == HTTPS {
+		l, err = dialTLS(address, connections, load)
+	} else {
+		l, err = dial(address, connections, newRequest(load, "bench.example"))
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,12 +18,33 @@ var upstreamTemplates = texttemplate.Must(texttemplate.ParseFS(templateFiles, "t
 
 // Serve answers HTTP/1.1 and cleartext HTTP/2.
 func Serve(ctx context.Context, address string, h http.Handler) error {
+	return serve(ctx, address, h, nil)
+}
+
+// ServeTLS answers HTTP/1.1 with TLS, by a certificate that it makes.
+func ServeTLS(ctx context.Context, address string, h http.Handler) error {
+	certificate, key, err := NewCertificate()
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return fmt.Errorf("measure: certificate: %w", err)
+	}
+	return serve(ctx, address, h, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+}
+
+func serve(ctx context.Context, address string, h http.Handler, secure *tls.Config) error {
 	server := &http.Server{Addr: address, Handler: h, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard,
 		"", 0)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	listenAndServe := server.ListenAndServe
+	if server.TLSConfig = secure; secure != nil {
+		listenAndServe = func() error { return server.ListenAndServeTLS("", "") }
+	}
+	if err := listenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("measure: %w", err)
 	}
 	return nil

@@ -27,9 +27,15 @@ const (
 	gatewayFilters = "sluice + filters"
 	reverseH2      = "ReverseProxy, h2c service"
 	gatewayH2      = "sluice, h2c service"
+	nginxTLS       = "nginx, TLS"
+	reverseTLS     = "ReverseProxy, TLS"
+	gatewayTLS     = "sluice, TLS"
 )
 
-var http1 = []measure.Load{loadGet, loadPost, loadBig, loadHuge}
+var (
+	http1  = []measure.Load{loadGet, loadPost, loadBig, loadHuge}
+	secure = []measure.Load{loadTLS, loadTLSBig, loadTLSHuge}
+)
 
 // contenders returns all, in the order of the report.
 func contenders() []measure.Contender {
@@ -52,5 +58,8 @@ func contenders() []measure.Contender {
 		{Name: reverseH2, Args: []string{"reverseproxy"}, Loads: []measure.Load{loadGRPC}, Metrics: true, Direct: true},
 		{Name: gatewayH2, Templates: templates, File: "sluice.yaml", Loads: []measure.Load{loadGRPC}, Metrics: true,
 			Direct: true},
+		{Name: nginxTLS, Program: "nginx", Templates: templates, File: "nginx.conf", Loads: secure, TLS: true},
+		{Name: reverseTLS, Args: []string{"reverseproxy-tls"}, Loads: secure, Metrics: true, TLS: true},
+		{Name: gatewayTLS, Templates: templates, File: "sluice.yaml", Loads: secure, Metrics: true, TLS: true},
 	}
 }

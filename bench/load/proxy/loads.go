@@ -12,5 +12,9 @@ var (
 	loadH2   = measure.Load{Name: "HTTP/2 GET", Protocol: measure.HTTP2}
 	loadGRPC = measure.Load{Name: "gRPC unary", Protocol: measure.GRPC}
 
-	loads = []measure.Load{loadGet, loadPost, loadBig, loadHuge, loadH2, loadGRPC}
+	loadTLS     = measure.GetTLS
+	loadTLSBig  = measure.Load{Name: "HTTPS GET, 64 KiB responses", Protocol: measure.HTTPS, Path: measure.BigPath}
+	loadTLSHuge = measure.Load{Name: "HTTPS GET, 1 MiB responses", Protocol: measure.HTTPS, Path: measure.HugePath}
+
+	loads = []measure.Load{loadGet, loadPost, loadBig, loadHuge, loadH2, loadGRPC, loadTLS, loadTLSBig, loadTLSHuge}
 )

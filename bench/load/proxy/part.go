@@ -17,7 +17,7 @@ import (
 
 // RunPart runs one of the processes that this program brings itself until ctx ends: a contender
 // that is written in Go, or the upstream. The arguments are those that this package gives to
-// itself: the part (relay, reverseproxy, upstream), the address to listen on, the admin address and
+// itself: the part (relay, reverseproxy, reverseproxy-tls, upstream), the address to listen on, the admin address and
 // the URL of what it leads to.
 func RunPart(ctx context.Context, args []string) error {
 	if len(args) != 4 {
@@ -34,10 +34,13 @@ func RunPart(ctx context.Context, args []string) error {
 	case "reverseproxy":
 		go func() { _ = measure.Serve(ctx, admin, http.HandlerFunc(measure.ServeMallocs)) }()
 		return measure.Serve(ctx, listen, newReverseProxy(target))
+	case "reverseproxy-tls":
+		go func() { _ = measure.Serve(ctx, admin, http.HandlerFunc(measure.ServeMallocs)) }()
+		return measure.ServeTLS(ctx, listen, newReverseProxy(target))
 	case "upstream":
 		return measure.Serve(ctx, listen, http.HandlerFunc(measure.ServeUpstream))
 	}
-	return fmt.Errorf("proxy: part %q is none of relay, reverseproxy, upstream", name)
+	return fmt.Errorf("proxy: part %q is none of relay, reverseproxy, reverseproxy-tls, upstream", name)
 }
 
 // newReverseProxy is what one gets from the standard library with some care: a pool of connections

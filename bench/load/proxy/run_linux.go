@@ -47,7 +47,7 @@ func drive(ctx context.Context, b *measure.Bench) error {
 	}
 	var p measure.Plan
 	for _, r := range present {
-		if slices.Contains(r.Loads, loadGet) {
+		if slices.Contains(r.Loads, r.IdleLoad()) {
 			p.Add("idle connections", r.Name, func(ctx context.Context) error { return idle(ctx, b, r) })
 		}
 	}
@@ -74,7 +74,7 @@ func drive(ctx context.Context, b *measure.Bench) error {
 
 // idle measures what an idle connection costs, on a contender that has done nothing else yet.
 func idle(ctx context.Context, b *measure.Bench, r *measure.Run) error {
-	n, err := b.IdleBytes(ctx, r.Process)
+	n, err := b.IdleBytes(ctx, r.Process, r.IdleLoad())
 	if err != nil {
 		r.Result.IdleError = err.Error()
 	} else {
@@ -113,7 +113,7 @@ func Compare(ctx context.Context, o measure.Options) (*measure.Comparison, error
 	builds := measure.Builds{Command: "sluice bench proxy", Bench: b, Start: b.Start, Slice: b.Slice}
 	var some []measure.Contender
 	for _, c := range contenders() {
-		if c.IsGateway() && builds.Add(c, c.Name == gateway) {
+		if c.IsGateway() && builds.Add(c, c.Name == gateway || c.Name == gatewayTLS) {
 			some = append(some, c)
 		}
 	}
