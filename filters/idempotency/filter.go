@@ -399,10 +399,15 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		s.Ref = nil
 		(*Handle)(h).release()
 	case *Handle:
-		defer h.finishCall(result{again: true}) // also when the store panics, here or in Response
+		over := false
+		defer func() { // also when the store panics, here or in Response
+			if !over { // else the handle may be another exchange's by now
+				h.finishCall(result{again: true})
+			}
+		}()
 		h.giveUp(x)
 		h.finishCall(result{again: true})
-		s.Ref, x.Logical.Claim = nil, nil
+		s.Ref, x.Logical.Claim, over = nil, nil, true
 		h.release()
 	}
 }
