@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // poolSizeMax bounds the connections to one node. Batching needs few of them; a node that hangs
@@ -52,6 +53,9 @@ func (o Options) universal() *redis.UniversalOptions {
 		DialTimeout:           o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout, PoolTimeout: o.Timeout,
 		DialerRetries: 1,
 		MaxRetries:    -1, // none
+		// Of Redis Enterprise only. Where a server does not have it, clients and their lent connections note so in the
+		// same memory under different locks (go-redis 9.23).
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if s := o.Sentinel; s != nil {
 		u.MasterName, u.SentinelUsername, u.SentinelPassword = s.Master, s.Username, s.Password
