@@ -60,7 +60,7 @@ func TestCoordinatorIsStartedAgainAndStopped(t *testing.T) {
 	cancel()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the supervisor does not end")
 	}
 	if err := syscall.Kill(second, 0); err == nil {

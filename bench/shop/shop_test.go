@@ -326,7 +326,7 @@ func TestCloseBreaksHangingRequests(t *testing.T) {
 		defer close(done)
 		send(t, "POST", s.URL("order")+"/v1/orders", `{"user":"ada","sku":"SKU-1","qty":1}`)
 	}()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		var st Stats
 		if err := fetch(context.Background(), s.URL("order")+"/stats", &st); err != nil || time.Now().After(deadline) {
 			t.Fatal("the request does not arrive", err)

@@ -12,6 +12,7 @@ import (
 // BenchmarkCores is an admission and the end of its call.
 func BenchmarkCores(b *testing.B) {
 	fixed := overload.Settings{Concurrency: 1000, QueueSize: 200, QueueWait: 100 * time.Millisecond}
+	success := overload.Sample{Outcome: overload.Success, Latency: 25 * time.Millisecond}
 	for name, set := range map[string]overload.Settings{"adaptive": defaults, "fixed": fixed} {
 		b.Run(name, func(b *testing.B) {
 			l := overload.New(set, start, 1)
@@ -22,7 +23,7 @@ func BenchmarkCores(b *testing.B) {
 					now = now.Add(time.Millisecond)
 					principal += 0x9e3779b97f4a7c15
 					l.Acquire(now, overload.Request{Class: overload.Normal, Principal: principal}, w)
-					l.Release(now, w.Permit(), overload.Sample{Outcome: overload.Success, Latency: 25 * time.Millisecond})
+					l.Release(now, w.Permit(), success)
 				}
 			})
 		})

@@ -54,7 +54,9 @@
 //   - The same for the service: the request is written inside the loop and the goroutine parked
 //     at once, without the read that would find nothing.
 //   - Sends and receives of non-blocking sockets by RawSyscall: the scheduler's bookkeeping
-//     about a call costs as much as entering the kernel.
+//     about a call costs as much as entering the kernel. And one such call a request is enough to keep
+//     the runtime's monitor (sysmon) awake, in a process that rests now and then: that took 5 % of
+//     the time, and the switches between threads that it forced 3 %.
 //   - One write for head and body, one copy of each field from buffer to buffer.
 //   - Deadlines are coarse: moved when a third of their time has gone, and not for each request.
 //   - A client that leaves is found by a check of the sockets of requests that take longer than a

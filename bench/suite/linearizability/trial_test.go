@@ -190,7 +190,7 @@ func status(t *testing.T, url string) int {
 }
 
 func get(t *testing.T, url string) (status int, body string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

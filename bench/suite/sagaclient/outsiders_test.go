@@ -79,7 +79,9 @@ func newOutsider(t *testing.T) *outsider {
 	}
 	o.vars = []string{
 		"GOPROXY=file://" + o.proxy + ",file://" + filepath.Join(known[0], "cache", "download") + "," + known[1],
-		"GOMODCACHE=" + t.TempDir(), "GOFLAGS=-modcacherw -mod=mod -trimpath", "CGO_ENABLED=0", "GOSUMDB=off", "GOWORK=off", "GOTOOLCHAIN=local",
+		"GOMODCACHE=" + t.TempDir(), "GOSUMDB=off", "GOWORK=off", "GOTOOLCHAIN=local",
+		// So that what was compiled for another folder of modules is used.
+		"GOFLAGS=-modcacherw -mod=mod -trimpath", "CGO_ENABLED=0",
 		"GONOPROXY=none", "GOPRIVATE=",
 	}
 	return o

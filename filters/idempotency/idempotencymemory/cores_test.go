@@ -32,8 +32,9 @@ func BenchmarkCores(b *testing.B) {
 				return func() {
 					i++
 					id := fmt.Sprintf("owner%05d%022d", worker, i)
-					_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{ID: id, Token: 1, Lease: time.Second, Cap: time.Second,
-						TTL: time.Second, MaxOpen: c.max})
+					_, _, _ = s.Claim(ctx, idempotency.ClaimRequest{
+						ID: id, Token: 1, Lease: time.Second, Cap: time.Second, TTL: time.Second, MaxOpen: c.max,
+					})
 					_ = s.Change(ctx, id, 1, idempotency.Change{Op: idempotency.Finish, Response: response})
 				}
 			})

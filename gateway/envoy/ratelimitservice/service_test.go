@@ -535,7 +535,7 @@ func TestStoreGone(t *testing.T) {
 			stores := policy.Stores{LiveGateways: func() int { return 2 },
 				SharedLimiter: func(ratelimit.Limit) ratelimit.Limiter { return gone{hangs} }}
 			p := run(t, stores, limits)
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			r, err := p.client.ShouldRateLimit(ctx, &rls.RateLimitRequest{Domain: "sluice", Descriptors: []*descriptor{
 				d("limit", "local"), d("limit", "open"), d("limit", "quiet"), d("limit", "closed"),
