@@ -78,7 +78,10 @@ func (r *Report) judge() {
 	for _, m := range []struct {
 		what, name string
 		limit      float64
-	}{{"memory an idle connection", gateway, idleKiBMax}, {"memory an idle TLS connection", gatewayTLS, idleTLSKiBMax}} {
+	}{
+		{"memory an idle connection", gateway, idleKiBMax},
+		{"memory an idle TLS connection", gatewayTLS, idleTLSKiBMax},
+	} {
 		idle := measure.Mark{What: m.what, Limit: m.limit, Unit: " KiB"}
 		for i := range r.Contenders {
 			if c := &r.Contenders[i]; c.Name == m.name {
