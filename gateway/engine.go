@@ -149,7 +149,8 @@ type builder struct {
 // build returns the engine of a configuration, or every fault that it met. Nothing that the engine
 // before uses has changed then. discovered.applying is held.
 func (p *process) build(cfg *config.Config, m material, pace *source.Pace) (*engine, error) {
-	b := &builder{pace: pace, Build: p.policies.Begin(cfg, m.Material), process: p, material: m, forwards: map[string]*forward{}}
+	b := &builder{Build: p.policies.Begin(cfg, m.Material), process: p, material: m, pace: pace,
+		forwards: map[string]*forward{}}
 	b.engine = newEngine(cfg, p.hop)
 	b.engine.unreadable, b.engine.tracing = p.logUnreadable, p.tracing
 	b.engine.unrouted, b.engine.refusals = p.metrics.route(""), p.refusals

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -68,9 +70,9 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 		drop = ownFieldOfProxy
 		proto, host = soleValue(x.Header, "X-Forwarded-Proto"), soleValue(x.Header, "X-Forwarded-Host")
 		switch {
-		case strings.EqualFold(proto, "https"), strings.EqualFold(proto, "wss"): // of WebSocket, as Traefik says it
+		case strings.EqualFold(proto, "https"):
 			x.Scheme = "https"
-		case strings.EqualFold(proto, "http"), strings.EqualFold(proto, "ws"):
+		case strings.EqualFold(proto, "http"):
 			x.Scheme = "http"
 		}
 		if x.Header.Count("X-Forwarded-For") > 0 {
@@ -251,11 +253,8 @@ func validTraceparent(v string) bool {
 // appendRandom appends n times 64 random bits as hexadecimal digits. They name requests; they keep
 // no secret.
 func appendRandom(dst []byte, n int) []byte {
-	const digit = "0123456789abcdef"
 	for range n {
-		for i, bits := 0, rand.Uint64(); i < 16; i, bits = i+1, bits<<4 {
-			dst = append(dst, digit[bits>>60])
-		}
+		dst = hex.AppendEncode(dst, binary.NativeEndian.AppendUint64(make([]byte, 0, 8), rand.Uint64()))
 	}
 	return dst
 }

@@ -90,6 +90,9 @@ routes:
 	}); n > 3 {
 		t.Errorf("a keyed POST makes %v allocations, at most 3", n)
 	}
+	if n := leastAllocs(func() { ask(post) }); n > 0 {
+		t.Errorf("a replay makes %v allocations, at most 0", n)
+	}
 }
 
 // plainService answers every request, whatever it is, without an allocation.

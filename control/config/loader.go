@@ -53,7 +53,9 @@ func (l *loader) document(name string, data []byte) {
 		return
 	}
 	l.sources = append(l.sources, data)
-	r := &reader{file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values, known: l.known, step: l.step}
+	r := &reader{
+		file: name, faults: l.faults, expand: l.expander.expand, earlier: l.values, known: l.known, step: l.step,
+	}
 	root := r.document(data)
 	l.values += r.values
 	l.found += r.found

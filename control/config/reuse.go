@@ -306,12 +306,16 @@ func (l *loader) knownList() knownList {
 	return list
 }
 
-// remember has the routes of a sound configuration shared by the next one: those of which nothing is warned.
+// remember has the routes of a sound configuration shared by the next one: those of which nothing is warned, and which
+// name no file, since a file is read again each time.
 func (l *loader) remember(c *Config, known knownList) {
 	c.origin.rest, c.origin.known = restOf(l.root), known
-	warned := make(map[position]bool, len(l.warnings.list))
+	own := make(map[position]bool, len(l.warnings.list))
 	for _, w := range l.warnings.list {
-		warned[position{file: w.File, line: w.Line}] = true
+		own[position{file: w.File, line: w.Line}] = true
+	}
+	for _, p := range l.origin.places {
+		own[position{file: p.file, line: p.line}] = true
 	}
 	for i, k := range known {
 		if k == nil || k.route != nil {
@@ -320,7 +324,7 @@ func (l *loader) remember(c *Config, known knownList) {
 		n := l.root.member(routesKey).value.items[i]
 		k.route = c.Routes[i]
 		for line := range k.lines {
-			if warned[position{file: n.pos.file, line: n.pos.line + line}] {
+			if own[position{file: n.pos.file, line: n.pos.line + line}] {
 				known[i] = nil
 			}
 		}

@@ -2,7 +2,6 @@ package idempotency
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/binary"
 	"hash"
 	"sync"
@@ -14,12 +13,13 @@ import (
 // name is a logical request's name as it is written.
 type name [IDLength]byte
 
-var nameEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+const nameDigits = "0123456789abcdefghijklmnopqrstuv"
 
-// digester digests a list of parts, each told apart from its neighbours by its length. It comes
-// from a pool and goes back there.
+// digester digests lists of parts, one after the other; each part is told apart from its neighbours by its length. It
+// comes from a pool and goes back there.
 type digester struct {
 	hash     hash.Hash
+	begun    bool   // the hash has been given something
 	gathered []byte // short parts that the hash has not been given yet: one call for many of them
 	sum      [sha256.Size]byte
 }
@@ -33,8 +33,9 @@ var digesters = sync.Pool{New: func() any {
 func newDigester() *digester { return digesters.Get().(*digester) }
 
 func (d *digester) free() {
-	d.hash.Reset()
-	d.gathered = d.gathered[:0]
+	if d.begun || len(d.gathered) > 0 { // a part could not be read
+		d.end()
+	}
 	digesters.Put(d)
 }
 
@@ -97,18 +98,31 @@ func (d *digester) room(n int) {
 
 func (d *digester) flush() {
 	d.hash.Write(d.gathered)
-	d.gathered = d.gathered[:0]
+	d.begun, d.gathered = true, d.gathered[:0]
 }
 
-// end returns the digest, which is good until free.
+// end returns the digest, which is good until the next one or free.
 func (d *digester) end() *[sha256.Size]byte {
+	if !d.begun { // the rule
+		d.sum = sha256.Sum256(d.gathered)
+		d.gathered = d.gathered[:0]
+		return &d.sum
+	}
 	d.flush()
 	d.hash.Sum(d.sum[:0])
+	d.hash.Reset()
+	d.begun = false
 	return &d.sum
 }
 
-// name returns 160 bits of the digest in characters.
+// name returns 160 bits of the digest in characters: base32hex without padding (RFC 4648 §7), in small letters.
 func (d *digester) name() (n name) {
-	nameEncoding.Encode(n[:], d.end()[:IDLength*5/8])
+	sum := d.end()
+	for i := range IDLength / 8 {
+		bits := binary.BigEndian.Uint64(sum[5*i:]) >> 24
+		for j := range 8 {
+			n[8*i+j] = nameDigits[bits>>(35-5*j)&31]
+		}
+	}
 	return n
 }

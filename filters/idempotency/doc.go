@@ -90,10 +90,11 @@
 // were seen last are remembered, 4,096 for all routes: some 400 KB beside the principals' own lengths, at most
 // 256 bytes each.
 //
-// In the process: one small entry for each request that runs or waits, nothing for finished ones.
-// It is the one allocation that a request costs here; the leases of a route are renewed by eight
-// timers for all of them, 1 KB from its first key on, and a channel to wait on is made when somebody
-// waits.
+// In the process: a handle of some 700 bytes for each request that runs or waits, nothing for finished ones. The next
+// request takes it over, with up to 48 KiB in which the last replay lay (what is longer is not kept), unless others may
+// have it still; so neither a claim nor a replay allocates anything here. A call in flight is a link in its handle. The
+// leases of a route are renewed by eight timers for all of them, 1 KB from its first key on, and a channel to wait on
+// is made when somebody waits.
 //
 // The strings and bytes of an exchange lie in buffers that the next request overwrites. What
 // outlives the exchange is a copy: the record's name, the response for those who have joined, a

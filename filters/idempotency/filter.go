@@ -95,17 +95,21 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		b := append(x.Scratch(), "auto:"...) // a transaction has a record always
 		key = x.Text(strconv.AppendUint(strconv.AppendUint(b, rand.Uint64(), 36), rand.Uint64(), 36))
 	}
-	id, err := f.settings.nameFor(x, key, f.Calls.owners.of(x.Route, x.Principal))
+	d := newDigester()
+	id, err := f.settings.nameFor(x, key, f.Calls.owners.of(x.Route, x.Principal), d)
 	if err != nil {
+		d.free()
 		return refuseKey(err)
 	}
 	x.Logical.Key = x.Text(append(x.Scratch(), id[:]...))
 	for _, g := range f.guards {
 		if reply := g.BeforeClaim(x, f); reply != nil {
+			d.free()
 			return reply
 		}
 	}
-	fingerprint, err := f.settings.fingerprint(x)
+	fingerprint, err := f.settings.fingerprint(x, d)
+	d.free()
 	if err != nil {
 		return refuseKey(err)
 	}
@@ -175,10 +179,7 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 	goesOn := false
 	defer func() {
 		if !goesOn {
-			h.joined = f.Calls.finish(&h.call, &found)
-			if h.leads = false; s.Ref == nil {
-				h.release()
-			}
+			f.ledNowhere(s, h, &found)
 		}
 	}()
 	c.Room = h.replay.room
@@ -248,6 +249,14 @@ func (f *Filter) lead(w *waitBudget, x *filters.Exchange, s *filters.Slot, c *Cl
 		if f.Store.Wait(w.context(), c.ID, rec.Token) != nil {
 			return f.outOfTime(x, s, c)
 		}
+	}
+}
+
+// ledNowhere finishes the call of a handle that has no claim.
+func (f *Filter) ledNowhere(s *filters.Slot, h *Handle, found *result) {
+	h.leads, h.joined = false, f.Calls.finish(&h.call, found)
+	if s.Ref == nil { // else the exchange has it, or another one
+		h.release()
 	}
 }
 

@@ -365,7 +365,11 @@ func (h *Handle) release() {
 	if h.leads || h.joined || h.renewal.begun || h.claimed.Resume || h.filter != nil && h.filter.settings.Transaction {
 		return
 	}
-	h.replay.reset()
-	*h = Handle{id: h.id, replay: h.replay}
+	if h.filter == nil {
+		h.replay.reset()
+	}
+	h.filter, h.place, h.further, h.cap, h.settled = nil, 0, false, time.Time{}, false
+	h.claimed, h.renewal, h.call.executing = filters.ClaimedRequest{}, renewal{}, false
+	h.until.Store(0)
 	handles.Put(h)
 }

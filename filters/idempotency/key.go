@@ -143,13 +143,13 @@ func (s *Settings) bodyKey(x *filters.Exchange) (string, error) {
 // nothing of the request: an outstanding key would be a new one after the reload, and be executed
 // again.
 func (s *Settings) nameOf(x *filters.Exchange, key string) (name, error) {
-	return s.nameFor(x, key, digestOwner(x.Route, x.Principal))
+	d := newDigester()
+	defer d.free()
+	return s.nameFor(x, key, digestOwner(x.Route, x.Principal), d)
 }
 
 // nameFor is nameOf where the owner's digest is known.
-func (s *Settings) nameFor(x *filters.Exchange, key string, owner ownerName) (name, error) {
-	h := newDigester()
-	defer h.free()
+func (s *Settings) nameFor(x *filters.Exchange, key string, owner ownerName, h *digester) (name, error) {
 	h.text("client key") // apart from what DigestOf makes
 	if err := h.parts(s.Scope, x); err != nil {
 		return name{}, err
@@ -196,9 +196,7 @@ func DigestOf(parts ...string) string {
 }
 
 // fingerprint digests the chosen parts of the request.
-func (s *Settings) fingerprint(x *filters.Exchange) (sum [32]byte, err error) {
-	h := newDigester()
-	defer h.free()
+func (s *Settings) fingerprint(x *filters.Exchange, h *digester) (sum [32]byte, err error) {
 	if err := h.parts(s.Fingerprint, x); err != nil {
 		return sum, err
 	}
@@ -226,7 +224,9 @@ func (s *Settings) Inspect(x *filters.Exchange) (key, id string, fingerprint [32
 		id = string(n[:])
 	}
 	if err == nil {
-		fingerprint, err = s.fingerprint(x)
+		d := newDigester()
+		defer d.free()
+		fingerprint, err = s.fingerprint(x, d)
 	}
 	switch {
 	case err != nil:

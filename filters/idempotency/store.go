@@ -12,7 +12,7 @@ import (
 //
 // Strings and bytes that a method is given lie in buffers that are used again when it has returned,
 // also with an error: a store keeps copies. What it returns is the caller's to read for good,
-// except that a record of Claim may have the strings of the request for it.
+// except that a record of Claim may have the strings of the request for it, and its response in [ClaimRequest.Room].
 type Store interface {
 	// Claim stores a new in-flight record or a further attempt, or returns what stands there, see
 	// [Claim]. The error may be [ErrTooManyOpen].

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -106,4 +108,29 @@ func onlyOnce(first *bool) func(net.Conn, netip.Addr) (netip.Addr, error) {
 		_, err := io.ReadFull(c, make([]byte, len("line\n")))
 		return netip.MustParseAddr("192.0.2.1"), err
 	}
+}
+
+// TestTLSIdlesWithoutABuffer: behind its response every connection waits for its socket alone.
+func TestTLSIdlesWithoutABuffer(t *testing.T) {
+	t.Parallel()
+	certificate := testCertificate()
+	_, address := serve(t, echo, func(o *Options) {
+		config := &tls.Config{Certificates: []tls.Certificate{certificate}}
+		o.TLS = func() *tls.Config { return config }
+	})
+	const connections = 20
+	for range connections {
+		c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPeer(t, c)
+		p.say(get)
+		p.want(200, "GET /g ")
+	}
+	stacks := make([]byte, 4<<20)
+	eventually(t, "all wait for their sockets", func() bool {
+		text := string(stacks[:runtime.Stack(stacks, true)])
+		return strings.Count(text, "message.(*Sealed).AwaitArrival") >= connections
+	})
 }

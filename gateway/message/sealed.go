@@ -52,8 +52,8 @@ func (s *Sealed) Write(p []byte) (n int, err error) {
 
 // writeMore is a write behind which another one follows at once.
 func (s *Sealed) writeMore(p []byte) (int, error) {
-	s.socket.more = true
-	defer func() { s.socket.more = false }()
+	s.socket.more.Store(true)
+	defer s.socket.more.Store(false)
 	return s.Conn.Write(p)
 }
 

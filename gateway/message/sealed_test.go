@@ -151,10 +151,13 @@ func TestAwaitArrival(t *testing.T) {
 		_, err := client.Write([]byte("a"))
 		said <- err
 	}()
-	p := make([]byte, 100)
 	if waited, err := server.AwaitArrival(); !waited || err != nil {
 		t.Fatalf("before the handshake: %v, %v", waited, err)
 	}
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 100)
 	if _, err := server.Read(p); err != nil {
 		t.Fatal(err)
 	}

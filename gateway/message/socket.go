@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -28,7 +29,7 @@ type Socket struct {
 
 	out      []byte
 	sent     int
-	more     bool // more will be written at once
+	more     atomic.Bool // more will be written at once; TLS itself may write beside
 	writeErr error
 }
 
@@ -103,7 +104,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 
 func (s *Socket) writeStep(fd uintptr) bool {
 	for s.sent < len(s.out) {
-		n, err := Send(fd, s.out[s.sent:], s.more)
+		n, err := Send(fd, s.out[s.sent:], s.more.Load())
 		if err == syscall.EAGAIN {
 			return false
 		}

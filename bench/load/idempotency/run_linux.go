@@ -25,7 +25,6 @@ type bench struct {
 	measure.Bench
 	o      Options
 	fsyncs []float64 // a second, by round
-	paced  map[pacedLoad][]float64
 	live   *Live
 }
 
@@ -42,7 +41,7 @@ func newBench(o Options) (*bench, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return &bench{Bench: measure.Bench{Options: o.general()}, o: o, paced: map[pacedLoad][]float64{}}, fileSystem, nil
+	return &bench{Bench: measure.Bench{Options: o.general()}, o: o}, fileSystem, nil
 }
 
 // Run measures what keys cost on each store. A store that cannot be had is reported as missing; an
@@ -205,17 +204,6 @@ func (b *bench) drive(ctx context.Context) error {
 			}
 		}
 	}
-	for round := range b.o.Rounds {
-		for _, r := range measure.Rotated(present, round) {
-			for _, load := range []measure.Load{loadPlain, loadKeyed} {
-				if !slices.Contains(r.Loads, load) {
-					continue
-				}
-				p.Add(fmt.Sprintf("same rate, round %d of %d", round+1, b.o.Rounds), r.Name+", "+load.Name,
-					func(ctx context.Context) error { return b.pace(ctx, r, load) })
-			}
-		}
-	}
 	if embedded && b.o.Records > 0 {
 		p.Add(fmt.Sprintf("%d live records", b.o.Records), embeddedStore, b.fill)
 	}
@@ -224,7 +212,7 @@ func (b *bench) drive(ctx context.Context) error {
 
 // events are what the gateway has to count for each response of a load: a replay that was executed
 // again, say, would be none.
-var events = map[measure.Load]string{loadKeyed: "claim", loadReplay: "replay"}
+var events = map[measure.Load]string{loadKeyed: "claim", loadKeyedPaced: "claim", loadReplay: "replay"}
 
 // count returns how many of an event the gateway has counted. Gateways before this one, which it may be measured
 // against, counted all events in one metric.
@@ -269,18 +257,6 @@ func (b *bench) slice(ctx context.Context, r *measure.Run, load measure.Load) er
 		f.Failed = fmt.Sprintf("only %.0f of %d responses count as a %s", after-before, responses, event)
 	}
 	return ctx.Err()
-}
-
-// pace measures the CPU of a load at a rate that all stores keep up with. A gateway that waits for
-// a store is idle in between, and to be woken costs it more than to go on: as many requests a
-// second without a key cost more as well than what a gateway that never rests makes of them.
-func (b *bench) pace(ctx context.Context, r *measure.Run, load measure.Load) error {
-	micros, ok, err := b.CPUAtRate(ctx, r, load, paceRate)
-	if ok {
-		key := pacedLoad{r.Name, load}
-		b.paced[key] = append(b.paced[key], micros)
-	}
-	return err
 }
 
 // fsync measures what the disk gives: one writer that appends 4 KiB and waits for each.
@@ -411,10 +387,6 @@ func (b *bench) report(fileSystem string) *Report {
 	for _, r := range b.Runs {
 		r.Settle()
 		s := StoreResult{Result: *r.Result, Connections: r.Connections}
-		if plain, keyed := b.paced[pacedLoad{r.Name, loadPlain}],
-			b.paced[pacedLoad{r.Name, loadKeyed}]; len(plain) > 0 && len(keyed) > 0 {
-			s.Paced = &Paced{Rate: paceRate, Plain: measure.Median(plain), Keyed: measure.Median(keyed)}
-		}
 		rep.Stores = append(rep.Stores, s)
 	}
 	rep.relate()

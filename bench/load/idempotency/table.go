@@ -3,6 +3,7 @@ package idempotency
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -82,14 +83,16 @@ func (r *Report) sentences() []string {
 			"its fsyncs: %s", *r.Fsyncs, 1e6 / *r.Fsyncs, measure.Shown(r.PerFsync, 1))
 	}
 	for _, s := range r.Stores {
-		keyed, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
-		if keyed != nil && replay != nil {
+		forwarded, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
+		if forwarded != nil && replay != nil {
 			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go "+
-				"through", s.Name, measure.Shown(measure.Ratio(replay, keyed), 2), replay.PerSecond/keyed.PerSecond)
+				"through", s.Name, measure.Shown(measure.Ratio(replay, forwarded), 2), replay.PerSecond/forwarded.PerSecond)
 		}
-		if p := s.Paced; p != nil {
-			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs",
-				s.Name, p.Rate, p.Plain, p.Keyed, p.Keyed-p.Plain)
+		keyed, plain := r.figure(s.Name, loadKeyedPaced), r.figure(s.Name, loadPlainPaced)
+		if added := measure.Differences(keyed, plain); len(added) > 0 {
+			add("%s: at %d/s each, a POST takes %.2f µs of CPU without a key and %.2f µs with a fresh one: %+.2f µs "+
+				"(%+.2f to %+.2f)", s.Name, paceRate, plain.CPUMicros, keyed.CPUMicros, measure.Median(added),
+				slices.Min(added), slices.Max(added))
 		}
 		if l := s.Latency; l != nil && l.Failed == "" {
 			add("%s: keyed POST at %d/s: p50 %.0f µs, p99 %.0f µs, p99.9 %.0f µs", s.Name, r.Rate, l.P50, l.P99, l.P999)

@@ -17,6 +17,7 @@ type Load struct {
 	Keys     Keys
 	Users    int   // who ask in turn; 0 is a thousand
 	Paths    int   // "#####" in Path is a number below this, another one in each request
+	Rate     int   // requests a second, at fixed moments; 0: each connection sends when its response is there
 	KeysFrom int64 // the first of the recorded keys, which the caller has had recorded; 0: new ones, by warming up
 }
 

@@ -11,7 +11,7 @@ import (
 // its pools and pages there.
 const warmRequests = 100
 
-// Driver is a closed loop.
+// Driver sends a load: each connection its next request when it has the response, or all at a fixed rate.
 type Driver interface {
 	Closed(context.Context, time.Duration) (Tally, error)
 	Close()
@@ -29,7 +29,23 @@ func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
 	if load.Protocol == HTTPS {
 		return dialTLS(r.Process.Site.Listen, connections, load)
 	}
-	return dial(r.Process.Site.Listen, connections, newRequest(load, "bench.example"))
+	l, err := dial(r.Process.Site.Listen, connections, newRequest(load, "bench.example"))
+	if err != nil || load.Rate == 0 {
+		return l, err
+	}
+	return &paced{l, load.Rate}, nil
+}
+
+// paced drives a load at a fixed rate: a gateway that waits in between costs more than one that never rests, so only
+// loads at the same rate are to be compared.
+type paced struct {
+	*loop
+	rate int
+}
+
+// Closed implements [Driver], for once by an open loop.
+func (p *paced) Closed(ctx context.Context, d time.Duration) (Tally, error) {
+	return p.open(ctx, d, p.rate)
 }
 
 // warm has connections and pools there before the clock is read, and for replays the responses.
@@ -131,36 +147,6 @@ func (b *Bench) OpenLoop(ctx context.Context, r *Run, load Load) error {
 		r.Result.Latency = &Latency{Failed: err.Error(), Errors: t.Errors, FirstError: t.First}
 	}
 	return ctx.Err()
-}
-
-// CPUAtRate returns the CPU time of a request, in µs, at a fixed rate: a gateway that waits in
-// between costs more than one that never rests. Not ok: there were errors, or the rate was not kept
-// up with.
-func (b *Bench) CPUAtRate(ctx context.Context, r *Run, load Load, rate int) (micros float64, ok bool, err error) {
-	l, err := dial(r.Process.Site.Listen, r.Connections, newRequest(load, "bench.example"))
-	if err != nil {
-		return 0, false, ctx.Err() // its slices say why
-	}
-	defer l.Close()
-	if _, err := l.Closed(ctx, b.Options.Duration/20); err != nil {
-		return 0, false, ctx.Err()
-	}
-	before, err := cpuTime(r.Process.PID())
-	if err != nil {
-		return 0, false, err
-	}
-	t, err := l.open(ctx, b.Options.Duration, rate)
-	if err != nil {
-		return 0, false, ctx.Err()
-	}
-	after, err := cpuTime(r.Process.PID())
-	if err != nil {
-		return 0, false, err
-	}
-	if t.Requests == 0 || t.Errors > 0 {
-		return 0, false, ctx.Err()
-	}
-	return float64((after - before).Microseconds()) / float64(t.Requests), true, ctx.Err()
 }
 
 // Open sends a load at a fixed rate for so long and returns what was found, with every latency.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
@@ -76,7 +77,8 @@ func parseRecord(id, s string) (idempotency.Record, error) {
 	}
 	rec.GID = s[texts : texts+gid]
 	if rec.State == idempotency.Answered {
-		rec.Response = []byte(s[texts+gid:])
+		stored := s[texts+gid:] // of a reply that nobody else has, so it need not be copied
+		rec.Response = unsafe.Slice(unsafe.StringData(stored), len(stored))
 	}
 	if err := parseTexts(&rec, s[:texts]); err != nil {
 		return idempotency.Record{}, err

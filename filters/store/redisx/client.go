@@ -119,7 +119,7 @@ func (c *Client) batcher(call *Call) (*batcher, error) {
 type masterBatchers struct{ plain, replicated batcher }
 
 func newMasterBatchers(l lender, s *sockets) *masterBatchers {
-	n := &server{l, s}
+	n := &server{l, s, l.Options().Addr}
 	return &masterBatchers{plain: batcher{node: n}, replicated: batcher{node: n, replicated: true}}
 }
 

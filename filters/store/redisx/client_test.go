@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/sluice-gateway/sluice/bench/kit/redistest"
@@ -390,5 +391,73 @@ func TestOptions(t *testing.T) {
 	}
 	if o := (Options{Cluster: true}).universal(); !o.IsClusterMode || o.TLSConfig != nil {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestClosedWhileIdle: a connection that the server has closed while nobody used it is no error for the next call.
+func TestClosedWhileIdle(t *testing.T) {
+	t.Parallel()
+	c := open(t, redistest.Start(t), waitLimit)
+	ctx := within(t, waitLimit)
+	for i := range 20 {
+		if got, err := run(ctx, c, incr, "1", "n"); err != nil || got != fmt.Sprint(i+1) {
+			t.Fatalf("%q, %v", got, err)
+		}
+		conn := c.universal.(*redis.Client).Conn()
+		if err := conn.Do(ctx, "client", "kill", "type", "normal", "skipme", "yes").Err(); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		for _, w := range c.whole.plain.spare {
+			await(t, "the connection is closed", func() bool { return !idle(w.line.raw) })
+			w.line.lastBegan = time.Time{} // a long time ago
+		}
+	}
+}
+
+// TestDemoted: a master that has become a replica is left, for whatever its name stands for by then.
+func TestDemoted(t *testing.T) {
+	t.Parallel()
+	first, second := redistest.Start(t), redistest.Start(t)
+	var at atomic.Value
+	at.Store(first)
+	c := openWith(t, Options{Addresses: []string{"master:1"}, Timeout: waitLimit,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, at.Load().(string))
+		}})
+	ctx := within(t, waitLimit)
+	if _, err := run(ctx, c, incr, "1", "n"); err != nil {
+		t.Fatal(err)
+	}
+	at.Store(second)
+	host, port, _ := net.SplitHostPort(second)
+	if err := open(t, first, waitLimit).universal.Do(ctx, "replicaof", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the new master", func() bool {
+		_, err := run(ctx, c, incr, "1", "n")
+		l := c.whole.plain.spare[0].line
+		return err == nil && l != nil && l.net.RemoteAddr().String() == second
+	})
+}
+
+// TestLongReply: a reply that does not fit the buffer is whole, and so is the next one.
+func TestLongReply(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	counted, _ := openCounted(t, addr)
+	long := NewScript(`return string.rep(ARGV[1], 300000)`)
+	for name, c := range map[string]*Client{"socket": open(t, addr, waitLimit), "connection": counted} {
+		ctx := within(t, waitLimit)
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() {
+				arg := fmt.Sprint(w)
+				if got, err := run(ctx, c, long, arg, "n"); err != nil || got != strings.Repeat(arg, 300_000) {
+					t.Errorf("%s, call %d: %d bytes, %v", name, w, len(got), err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }

@@ -14,6 +14,8 @@ const (
 	spareLineBufferMax = 64 << 10
 	// unseenMax is how long a line may have been unused before it is looked whether the server has closed it.
 	unseenMax = time.Millisecond
+	// idleMax is how long a line may have been unused at all: what is between may have forgotten it.
+	idleMax = 30 * time.Minute
 )
 
 // line is a connection that a batcher has borrowed from the library, which dials, authenticates, and closes it when
@@ -53,13 +55,15 @@ func (l *line) close() {
 	_ = l.conn.Close()
 }
 
-// closed reports whether the server has closed a line that nobody used for a time, so that nothing is sent in vain.
+// closed reports whether the server has closed a line that nobody used for a time, or might have, so that nothing is
+// sent in vain.
 func (l *line) closed(now time.Time) bool {
-	return l.raw != nil && now.Sub(l.lastBegan) > unseenMax && !idle(l.raw)
+	unused := now.Sub(l.lastBegan)
+	return unused > unseenMax && l.raw != nil && !idle(l.raw) || unused > idleMax
 }
 
-// exchange sends calls and gives each its reply. sent is how far it came: how many calls have their outcome, and
-// whether anything of them was written.
+// exchange sends calls and gives each its reply. It returns how many have their outcome, and whether anything was
+// written.
 func (l *line) exchange(calls []*Call, deadline time.Time) (answered int, written bool, err error) {
 	l.calls, l.answered, l.written, l.err = calls, 0, false, nil
 	l.out = l.out[:0]

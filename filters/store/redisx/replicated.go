@@ -63,7 +63,7 @@ func (b *batcher) replicate(w *write, leader *Call) {
 	b.endWrite(w)
 }
 
-// newWait makes the command that waits until one replica has what was written on the connection. Its argument is for how many
+// newWait makes the command that waits until one replica has what was written on the connection, or for some
 // milliseconds.
 func newWait(until time.Time) *Call {
 	left := max(time.Until(until)*3/4, time.Millisecond) // Redis takes 0 for ever. What is left is for its reply.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,10 +15,14 @@ import (
 type server struct {
 	lender  lender
 	sockets *sockets
+	addr    string // by which the library dials it
 }
 
 // lender lends connections: a client of the library's for one server, or for whatever is the master.
-type lender interface{ Conn() *redis.Conn }
+type lender interface {
+	Conn() *redis.Conn
+	Options() *redis.Options
+}
 
 // write is one of the writes of a batcher: the calls that it has, the one that leads it first, and the connection on
 // which it goes out and which stays for the next one.
@@ -49,11 +55,21 @@ func (s *server) exchange(w *write, deadline time.Time) {
 			w.line = l
 		}
 		written, err := w.exchange(w.calls, deadline)
+		if err == nil && slices.ContainsFunc(w.calls, s.leadsElsewhere) {
+			w.closeLine()
+		}
 		if err == nil || written || !lent {
 			return
 		}
 		// It was closed while nobody used it, so nothing was sent: on a new one.
 	}
+}
+
+// leadsElsewhere reports whether Redis says of a call that the connection leads to a server that it should not: a
+// replica, or one that sends on to its own address. A new one leads to whatever the name stands for by now.
+func (s *server) leadsElsewhere(c *Call) bool {
+	return c.fault != nil && (redis.HasErrorPrefix(c.fault, "READONLY") ||
+		redis.HasErrorPrefix(c.fault, "MOVED ") && strings.HasSuffix(c.fault.Error(), s.addr))
 }
 
 // exchange sends calls on the connection that there is, and closes it where it broke.
