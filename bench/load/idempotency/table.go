@@ -86,7 +86,8 @@ func (r *Report) sentences() []string {
 		forwarded, replay := r.figure(s.Name, loadKeyed), r.figure(s.Name, loadReplay)
 		if forwarded != nil && replay != nil {
 			add("%s: a replay takes %s × the CPU of a keyed POST that is forwarded, and %.2f × as many a second go "+
-				"through", s.Name, measure.Shown(measure.Ratio(replay, forwarded), 2), replay.PerSecond/forwarded.PerSecond)
+				"through", s.Name, measure.Shown(measure.Ratio(replay, forwarded), 2),
+				replay.PerSecond/forwarded.PerSecond)
 		}
 		keyed, plain := r.figure(s.Name, loadKeyedPaced), r.figure(s.Name, loadPlainPaced)
 		if added := measure.Differences(keyed, plain); len(added) > 0 {

@@ -90,7 +90,8 @@ func (s *sockets) of(conn *redis.Conn, until until) (net.Conn, error) {
 	s.found[word] = nil
 	s.mu.Unlock()
 	s.sought.Add(1)
-	err := conn.Process(until, redis.NewCmd(until, "ping", word)) // a user who may not do it is told so, and that will do
+	// A user who may not do it is told so, and that will do.
+	err := conn.Process(until, redis.NewCmd(until, "ping", word))
 	s.sought.Add(-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
