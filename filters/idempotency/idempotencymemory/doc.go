@@ -9,10 +9,9 @@
 // # How it works
 //
 // Records lie in 16 shards by a hash of their ID, each with its own lock, so that claims of different keys rarely
-// meet. (64 shards took 14 % more of a keyed request's filter: what a shard writes to next is in the caches where
-// there are few.) A claim returns the place of its record, and the step that ends it looks there first: the token
-// tells whether the record is still there. Each decision is the pure core's, on a record without its texts and its
-// response, which are copied out only for who gets them.
+// meet. (With fewer shards, what each writes to next stays in the caches.) A claim returns the place of its record, and
+// the step that ends it looks there first: the token tells whether the record is still there. Each decision is the pure
+// core's, on a record without its texts and its response, which are copied out only for who gets them.
 //
 // A record is an entry without pointers, in chunks; its texts and its response are runs of bytes in slots of fourteen
 // sizes, in chunks too (Bonwick, "The Slab Allocator", 1994); the table from hashes to entries, open addressing in one
