@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/budget"
 	"github.com/sluice-gateway/sluice/gateway/http1"
 	"github.com/sluice-gateway/sluice/gateway/message"
+	"github.com/sluice-gateway/sluice/gateway/tracing"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -95,6 +96,9 @@ func (rt *route) exchange(x *filters.Exchange, in inbound, w outbound) (e result
 			} else {
 				rt.write(x, w, &result{}, &wrote)
 			}
+		}
+		if x.Trace != nil {
+			tracing.Responded(x)
 		}
 		rt.chain.Done(x, e.outcome)
 		if e.response != nil && e.tunnel == nil {

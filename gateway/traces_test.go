@@ -441,3 +441,24 @@ routes: [{name: keyed, match: {methods: [POST], path: /keyed}, service: a, idemp
 		t.Errorf("the service sees %q, want %q", got, want)
 	}
 }
+
+// The status of a call of gRPC is behind its body, which lies in memory that is used again when the exchange is over.
+func TestTracesOfAReplayedCall(t *testing.T) {
+	t.Parallel()
+	c, s := otlptest.Start(t), newGRPCService(t)
+	g := start(t, head+`
+tracing: {endpoint: "`+c.GRPC+`", sample: 100%}
+services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
+	client := http2Client(t)
+	for range 2 {
+		if got := grpcCall(t, client, "http://"+g.at.HTTP+"/s/empty", "k").status(); got != "trailer 9" {
+			t.Fatal(got)
+		}
+	}
+	ended := map[string]string{"rpc.grpc.status_code": "9", "http.response.status_code": "200"}
+	spans := c.Wait(t, "three spans", atLeast(3))
+	wants(t, spanOf(t, spans, "POST /s/**", func(s otlptest.Span) bool { return s.Has("idempotency claimed") }), ended)
+	wants(t, spanOf(t, spans, "POST /s/**", func(s otlptest.Span) bool {
+		return !s.Has("idempotency claimed")
+	}), ended)
+}

@@ -144,7 +144,7 @@ func (l *list) hostPort(host, port attribute.Key, v string) {
 }
 
 // ofRequest returns what is known of a client's request at its end.
-func ofRequest(x *filters.Exchange) []attribute.KeyValue {
+func ofRequest(x *filters.Exchange, r *request) []attribute.KeyValue {
 	l := make(list, 0, attributesMax)
 	name := method(x.Method)
 	l.text(methodKey, methodValue(name))
@@ -165,17 +165,15 @@ func ofRequest(x *filters.Exchange) []attribute.KeyValue {
 	l.number(statusKey, x.Response.Status)
 	reason := reasonOf(x)
 	l.text(reasonKey, string(reason))
-	if failed(x) {
+	if r.failed(x) {
 		if reason == "" {
 			l.text(errorKey, strconv.Itoa(x.Response.Status))
 		} else {
 			l.text(errorKey, string(reason))
 		}
 	}
-	if x.IsGRPC() {
-		if code, known := x.Response.GRPCStatus(); known {
-			l = append(l, grpcStatusKey.Int(int(code)))
-		}
+	if r.coded {
+		l = append(l, grpcStatusKey.Int(int(r.code)))
 	}
 	l.text(serviceKey, x.Service)
 	l.text(endpointKey, x.Endpoint)
@@ -225,7 +223,7 @@ func reasonOf(x *filters.Exchange) filters.Reason {
 
 // failed reports whether a request failed on this side: what is wrong with a request is its client's (the conventions
 // on the status of a server's span).
-func failed(x *filters.Exchange) bool {
+func (r *request) failed(x *filters.Exchange) bool {
 	if x.Response.Status >= 500 {
 		return true
 	}
@@ -233,9 +231,5 @@ func failed(x *filters.Exchange) bool {
 	case filters.UpstreamFailed, filters.UpstreamTimeout: // behind the head of a response
 		return true
 	}
-	if x.IsGRPC() {
-		code, known := x.Response.GRPCStatus()
-		return known && code.ServerFault()
-	}
-	return false
+	return r.coded && r.code.ServerFault()
 }

@@ -17,6 +17,10 @@ type request struct {
 	span        trace.Span
 	traceparent string // that names the span
 	attempts    atomic.Int32
+
+	responded bool // see Responded
+	code      filters.GRPCCode
+	coded     bool // there is one
 }
 
 var _ filters.Trace = (*request)(nil)
@@ -94,6 +98,15 @@ func Routed(x *filters.Exchange, pattern, name string) {
 	}
 }
 
+// Responded notes the status of a call of gRPC. The response lies in memory that others may have when the exchange's
+// Done has run, so it is called before that; the first call counts, which is that of a fallback where there is one.
+func Responded(x *filters.Exchange) {
+	if r, ok := x.Trace.(*request); ok && !r.responded && x.IsGRPC() {
+		r.responded = true
+		r.code, r.coded = x.Response.GRPCStatus()
+	}
+}
+
 // EndRequest ends the span of a client's request. A request that was refused before it was decided whether it is traced
 // is decided about now.
 func (t *Tracing) EndRequest(x *filters.Exchange) {
@@ -110,8 +123,8 @@ func (t *Tracing) EndRequest(x *filters.Exchange) {
 	if !ok {
 		return
 	}
-	r.span.SetAttributes(ofRequest(x)...)
-	if failed(x) {
+	r.span.SetAttributes(ofRequest(x, r)...)
+	if r.failed(x) {
 		r.span.SetStatus(codes.Error, string(reasonOf(x)))
 	}
 	r.span.End()
