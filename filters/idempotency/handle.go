@@ -371,6 +371,7 @@ func (h *Handle) release() {
 	if h.leads || h.joined || h.renewal.begun || h.claimed.Resume || h.filter != nil && h.filter.settings.Transaction {
 		return
 	}
+	h.poison()
 	if h.filter == nil {
 		h.replay.reset()
 	}
