@@ -83,7 +83,7 @@ type Exchange struct {
 	// ClientTime is how long the client was waited for within a body that went to the service as it came,
 	// until there was the service's response: that says nothing of the service.
 	ClientTime time.Duration
-	// Response is the service's, or the gateway's own, once there is one. Its header, body and trailer may lie in memory
+	// Response is the service's, or the gateway's own, once there is one. Header, body and trailer may lie in memory
 	// of a filter or of the service's connection, which others have when Done has run: nobody reads them behind it.
 	Response Response
 
