@@ -53,6 +53,7 @@ type batcher struct {
 	mu      sync.Mutex
 	writes  int      // in flight
 	gathers *write   // the one that takes what is queued along in a moment; nil: none
+	company bool     // the last write took others along
 	spare   []*write // not in flight
 	queue   []*Call  // not empty only while writesMax are in flight, or one gathers
 	retired bool     // its connections are given back
@@ -99,6 +100,7 @@ func (b *batcher) newWriteLocked() *write {
 	} else {
 		b.gathers = new(write)
 	}
+	b.gathers.yields = b.writes > 1 || b.company
 	return b.gathers
 }
 
@@ -184,13 +186,20 @@ func (b *batcher) takeBatch(w *write, leader *Call) {
 	}
 	w.calls = append(append(w.calls, leader), b.queue[:n]...)
 	b.queue = slices.Delete(b.queue, 0, n)
-	b.gathers = nil
+	b.gathers, b.company = nil, n > 0
 	b.promoteLocked() // of those that it did not take
 }
 
 // write sends the leader's call and what is queued by now, and ends the write.
 func (b *batcher) write(w *write, leader *Call) {
-	runtime.Gosched() // a call that is about to be made comes along; if there is none, this costs little
+	if w.yields {
+		runtime.Gosched() // a call that is about to be made comes along
+	}
+	if !time.Now().Before(leader.deadline) { // it was woken too late: those that are queued may have more time
+		leader.fault = context.DeadlineExceeded
+		b.endWrite(w)
+		return
+	}
 	b.takeBatch(w, leader)
 	b.node.exchange(w, leader.deadline)
 	if b.replicated {

@@ -93,6 +93,63 @@ func TestBatcherAlone(t *testing.T) {
 	})
 }
 
+// TestBatcherYields: a write lets others run before it is sent only while calls come together.
+func TestBatcherYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &batcher{node: &slowNode{takes: time.Second}}
+		together := func(n int) {
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() {
+					if err := b.do(context.Background(), testCall(time.Minute)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		yields := func() bool {
+			w := b.beginWrite(testCall(time.Minute))
+			b.endWrite(w)
+			return w.yields
+		}
+		together(1)
+		if yields() {
+			t.Error("a call by itself lets others run")
+		}
+		together(20)
+		if !yields() {
+			t.Error("after calls that came together, the next one does not let others run")
+		}
+		together(1)
+		if yields() {
+			t.Error("a call lets others run though the last one was by itself")
+		}
+	})
+}
+
+// TestBatcherLateLeader: a call that has its write too late takes nobody with it.
+func TestBatcherLateLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &slowNode{}
+		b := &batcher{node: n}
+		late, other := testCall(time.Second), testCall(time.Minute)
+		w := b.beginWrite(late)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := b.do(context.Background(), other); err != nil || other.reply != "done" {
+				t.Errorf("%q, %v", other.reply, err)
+			}
+		})
+		time.Sleep(time.Second)
+		b.write(w, late)
+		wg.Wait()
+		if !errors.Is(late.fault, context.DeadlineExceeded) || late.reply != "" || len(n.writes) != 1 {
+			t.Errorf("%q, %v, writes %v", late.reply, late.fault, n.writes)
+		}
+	})
+}
+
 // TestBatcherDeadlines: whatever the node does, a call ends at its deadline or with its context;
 // and the batcher works when the node is back.
 func TestBatcherDeadlines(t *testing.T) {

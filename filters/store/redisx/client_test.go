@@ -2,9 +2,13 @@ package redisx
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -397,7 +401,50 @@ func TestOptions(t *testing.T) {
 // TestClosedWhileIdle: a connection that the server has closed while nobody used it is no error for the next call.
 func TestClosedWhileIdle(t *testing.T) {
 	t.Parallel()
-	c := open(t, redistest.Start(t), waitLimit)
+	t.Run("plain", func(t *testing.T) { closedWhileIdle(t, open(t, redistest.Start(t), waitLimit)) })
+	t.Run("TLS", func(t *testing.T) {
+		addr, roots := secured(t, redistest.Start(t))
+		d := &tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "example.com"}}
+		closedWhileIdle(t, openWith(t, Options{Addresses: []string{addr}, Timeout: waitLimit, Dial: d.DialContext}))
+	})
+}
+
+// secured puts TLS in front of a Redis.
+func secured(t *testing.T, redis string) (addr string, roots *x509.CertPool) {
+	lent := httptest.NewTLSServer(nil) // for its certificate
+	t.Cleanup(lent.Close)
+	roots = x509.NewCertPool()
+	roots.AddCert(lent.Certificate())
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: lent.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	wg.Go(func() {
+		for {
+			outer, err := l.Accept()
+			if err != nil {
+				return
+			}
+			inner, err := net.Dial("tcp", redis)
+			if err != nil {
+				_ = outer.Close()
+				continue
+			}
+			for from, to := range map[net.Conn]net.Conn{outer: inner, inner: outer} {
+				wg.Go(func() {
+					_, _ = io.Copy(to, from)
+					_, _ = from.Close(), to.Close()
+				})
+			}
+		}
+	})
+	return l.Addr().String(), roots
+}
+
+func closedWhileIdle(t *testing.T, c *Client) {
 	ctx := within(t, waitLimit)
 	for i := range 20 {
 		if got, err := run(ctx, c, incr, "1", "n"); err != nil || got != fmt.Sprint(i+1) {
@@ -409,7 +456,7 @@ func TestClosedWhileIdle(t *testing.T) {
 		}
 		_ = conn.Close()
 		for _, w := range c.whole.plain.spare {
-			await(t, "the connection is closed", func() bool { return !idle(w.line.raw) })
+			await(t, "the connection is closed", func() bool { return !idle(w.line.sock) })
 			w.line.lastBegan = time.Time{} // a long time ago
 		}
 	}

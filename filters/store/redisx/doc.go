@@ -17,12 +17,12 @@
 //
 // # Batching
 //
-// Calls that are made at the same moment share a write, a pipeline of commands: a write takes along what the
-// goroutines that are ready to run have to send. At most two writes
-// are in flight to a node, and what comes meanwhile goes out with the next one (the principle of
-// group commit). At 64 callers this takes a quarter of the CPU time; a single caller pays nothing
-// for it. Each master of a cluster has a batcher of its own, so one that hangs delays its own keys
-// only.
+// Calls that are made at the same moment share a write, a pipeline of commands: while calls come together, a write
+// takes along what the goroutines that are ready to run have to send. A single caller does not let others run first,
+// since that would wake another processor in vain. At most two writes are in flight to a node, and what comes meanwhile
+// goes out with the next one (the principle of group commit). At 64 callers this takes a quarter of the CPU time; a
+// single caller pays nothing for it. Each master of a cluster has a batcher of its own, so one that hangs delays its
+// own keys only.
 //
 // It is not go-redis's AutoPipeline, which (in 9.23) drops the deadline of the single command once
 // it is queued, and whose API is marked as experimental.
@@ -34,7 +34,8 @@
 // takes as long for a command as its system calls take. The caller that leads a write sends it, waits for its replies
 // and reads them, so a write is one wake-up beside those of the calls that it took along. The replies are waited for
 // before they are read: a read in vain is not made. Once a connection was unused for a millisecond it is looked at
-// before it is used, since a server may have closed it.
+// before it is used, since a server may have closed it. A connection on which anything but the replies to the calls
+// came, or not all of them, is closed.
 //
 // # Replication
 //
@@ -50,8 +51,9 @@
 //   - A call ends at its deadline, whatever the node does, and a queued one with its context as
 //     well. Its outcome is its own.
 //   - The queued call with the latest deadline leads a write, and its deadline is that of the
-//     write. A call whose caller allows it less than half of the timeout takes only those along that
-//     have as little time, so that no other is cut off with it.
+//     write; one that gets its write after its deadline leaves it to the next. A call whose caller
+//     allows it less than half of the timeout takes only those along that have as little time, so
+//     that no other is cut off with it.
 //   - No lock is held while something is sent or reported.
 //
 // # Failovers

@@ -1,7 +1,9 @@
 package redisx
 
 import (
+	"crypto/tls"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -12,6 +14,8 @@ const (
 	lineBufferBytes = 4 << 10
 	// spareLineBufferMax is how large a buffer of a line is kept.
 	spareLineBufferMax = 64 << 10
+	// growthMax is how much memory a length that is announced gets before its bytes come.
+	growthMax = 1 << 20
 	// unseenMax is how long a line may have been unused before it is looked whether the server has closed it.
 	unseenMax = time.Millisecond
 	// idleMax is how long a line may have been unused at all: what is between may have forgotten it.
@@ -28,11 +32,13 @@ type line struct {
 	conn *redis.Conn // keeps it from others
 	net  net.Conn
 	raw  syscall.RawConn // nil where the network connection is not the system's alone
+	sock syscall.RawConn // raw, or the socket under TLS, to look whether the server has closed it; nil: unknown
 	step func(fd uintptr) bool
 
 	out, in   []byte
 	from      int // of in: what has not been read yet
 	lastBegan time.Time
+	deadline  time.Time // of the write under way
 
 	// of the write under way
 	calls    []*Call
@@ -43,6 +49,10 @@ type line struct {
 
 func newLine(conn *redis.Conn, socket net.Conn) *line {
 	l := &line{conn: conn, net: socket, in: make([]byte, 0, lineBufferBytes), raw: rawConn(socket)}
+	l.sock = l.raw
+	if secure, ok := socket.(*tls.Conn); ok {
+		l.sock = rawConn(secure.NetConn())
+	}
 	l.step = l.onReadable
 	return l
 }
@@ -59,7 +69,7 @@ func (l *line) close() {
 // sent in vain.
 func (l *line) closed(now time.Time) bool {
 	unused := now.Sub(l.lastBegan)
-	return unused > unseenMax && l.raw != nil && !idle(l.raw) || unused > idleMax
+	return unused > unseenMax && l.sock != nil && !idle(l.sock) || unused > idleMax
 }
 
 // exchange sends calls and gives each its reply. It returns how many have their outcome, and whether anything was
@@ -70,7 +80,7 @@ func (l *line) exchange(calls []*Call, deadline time.Time) (answered int, writte
 	for _, c := range calls {
 		l.out = c.appendCommand(l.out)
 	}
-	l.lastBegan = calls[0].began
+	l.lastBegan, l.deadline = calls[0].began, deadline
 	if err := l.net.SetDeadline(deadline); err != nil {
 		return 0, false, err
 	}
@@ -84,6 +94,9 @@ func (l *line) exchange(calls []*Call, deadline time.Time) (answered int, writte
 	}
 	if err == nil && l.from < len(l.in) {
 		err = errProtocol // more than was asked for
+		if l.in[l.from] != '>' {
+			l.answered = 0 // who knows which one was too many
+		}
 	}
 	l.calls = nil
 	l.in, l.from = spare(l.in), 0
@@ -131,7 +144,6 @@ func (l *line) onReadable(fd uintptr) (over bool) {
 		return false
 	}
 	for {
-		room := cap(l.in) - len(l.in)
 		n, err := receive(fd, l.in[len(l.in):cap(l.in)])
 		if err == syscall.EAGAIN {
 			return false
@@ -144,8 +156,10 @@ func (l *line) onReadable(fd uintptr) (over bool) {
 		if l.take() {
 			return true
 		}
-		if n < room {
-			return false // there is no more at this moment
+		// What comes next may be the end of the connection, of which the system has told by now.
+		if !time.Now().Before(l.deadline) {
+			l.err = os.ErrDeadlineExceeded // as much as there may be to read
+			return true
 		}
 	}
 }
@@ -181,8 +195,8 @@ func (l *line) take() (over bool) {
 		l.in = l.in[:copy(l.in[:cap(l.in)], l.in[l.from:])]
 		l.from = 0
 	}
-	if cap(l.in) < max(want, left+1) {
-		grown := make([]byte, left, max(want, 2*cap(l.in)))
+	if need := max(min(want, max(growthMax, 2*left)), left+1); cap(l.in) < need {
+		grown := make([]byte, left, max(need, 2*cap(l.in)))
 		copy(grown, l.in)
 		l.in = grown
 	}

@@ -84,6 +84,9 @@ func (b *batcher) awaitReplica(w *write, deadline time.Time) error {
 	case c.reply == "0":
 		return ErrNotReplicated
 	}
+	if _, err := strconv.ParseUint(c.reply, 10, 32); err != nil {
+		return fmt.Errorf("%w: the reply to WAIT is %.40q", ErrNotReplicated, c.reply)
+	}
 	return nil
 }
 

@@ -27,11 +27,22 @@ func (refusal) RedisError() {}
 // errProtocol says that what came is not what Redis says to a script. The connection is of no use any more.
 var errProtocol = errors.New("redisx: unexpected reply")
 
+const (
+	// lineMax bounds a reply without a length, and the head of one with a length.
+	lineMax = 64 << 10
+	// pushDepthMax and pushPartsMax bound what belongs to no command: it is read to be dropped.
+	pushDepthMax = 8
+	pushPartsMax = 1024
+)
+
 // parse reads the reply that p begins with. size is how long it is, and 0 while it is not complete: then want is how
 // many bytes it takes at least.
-func parse(p []byte) (r reply, size, want int, err error) {
-	end := bytes.IndexByte(p, '\n')
-	if end < 0 {
+func parse(p []byte) (r reply, size, want int, err error) { return parseAt(p, 0) }
+
+// parseAt reads a reply that is so deep in others.
+func parseAt(p []byte, depth int) (r reply, size, want int, err error) {
+	end := bytes.IndexByte(p[:min(len(p), lineMax)], '\n')
+	if end < 0 && len(p) < lineMax {
 		return r, 0, len(p) + 1, nil
 	}
 	if end < 2 || p[end-1] != '\r' {
@@ -57,6 +68,9 @@ func parse(p []byte) (r reply, size, want int, err error) {
 		if want = size + n + 2; want > len(p) {
 			return r, 0, want, nil
 		}
+		if p[want-2] != '\r' || p[want-1] != '\n' {
+			return r, 0, 0, fmt.Errorf("%w: longer than its length, %d", errProtocol, n)
+		}
 		if body := p[size : size+n]; p[0] == '$' {
 			r.text = text(body)
 		} else {
@@ -65,14 +79,20 @@ func parse(p []byte) (r reply, size, want int, err error) {
 		size = want
 	case '>':
 		n, err := length(line)
-		for r.pushed = true; n > 0 && err == nil; n-- {
+		if depth == pushDepthMax || n > pushPartsMax {
+			err = errProtocol
+		}
+		if err != nil {
+			return r, 0, 0, err
+		}
+		for r.pushed = true; n > 0; n-- {
 			var one int
-			if _, one, want, err = parse(p[size:]); one == 0 {
+			if _, one, want, err = parseAt(p[size:], depth+1); one == 0 {
 				return r, 0, size + want, err
 			}
 			size += one
 		}
-		return r, size, 0, err
+		return r, size, 0, nil
 	default:
 		return r, 0, 0, fmt.Errorf("%w: %.40q", errProtocol, line)
 	}

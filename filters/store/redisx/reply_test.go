@@ -46,9 +46,10 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, wire := range []string{"*1\r\n$1\r\na\r\n", "\n", "x\r\n", "$-2\r\n", "$a\r\n", "$600000000\r\n", "$1\n",
-		">1\r\n*0\r\n", "%1\r\n"} {
+		">1\r\n*0\r\n", "%1\r\n", "$1\r\nabc", "$3\r\na\r\n$1\r\n", "!1\r\nab\r\n", "-" + strings.Repeat("x", lineMax),
+		strings.Repeat(">1\r\n", 100_000), ">100000\r\n", "$9999999999999999999\r\n"} {
 		if _, _, _, err := parse([]byte(wire)); !errors.Is(err, errProtocol) {
-			t.Errorf("%q: %v", wire, err)
+			t.Errorf("%.40q: %v", wire, err)
 		}
 	}
 	if err := error(refusal("NOSCRIPT none")); !redis.HasErrorPrefix(err, "NOSCRIPT") || !notRun(err) {

@@ -29,6 +29,9 @@ type lender interface {
 type write struct {
 	calls []*Call
 	line  *line // nil: none yet, or it broke
+	// yields: others run before it is sent, since they may have calls for it. Where there are none, that would wake
+	// another processor in vain, so it is done only while calls come together.
+	yields bool
 }
 
 // closeLine gives up the connection of a write.
