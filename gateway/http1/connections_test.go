@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -177,10 +176,13 @@ func TestParking(t *testing.T) {
 	parked := make(chan struct{})
 	go func() {
 		defer close(parked)
-		for !stop.Load() {
-			s.parkAll()
-			for calm.Load() && s.parks() && !stop.Load() { // the goroutine that is to be parked goes first
-				runtime.Gosched()
+		// Not without a pause: on one processor the poller would be asked every 10 ms only, and each of
+		// the reads below take as long.
+		again := time.NewTicker(10 * time.Microsecond)
+		defer again.Stop()
+		for ; !stop.Load(); <-again.C {
+			if !calm.Load() || !s.parks() { // when calm the goroutine that is to be parked goes first
+				s.parkAll()
 			}
 		}
 	}()

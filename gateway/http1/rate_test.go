@@ -47,6 +47,17 @@ func (w *ticking) accepted(t *testing.T) {
 	eventually(t, "the client is accepted", func() bool { return w.s.Open() == 1 })
 }
 
+// idles waits until the server's only client is an idle one.
+func (w *ticking) idles(t *testing.T) {
+	t.Helper()
+	eventually(t, "the client is idle", func() bool {
+		for _, c := range w.s.all() {
+			return c.state.Load() == idle
+		}
+		return false
+	})
+}
+
 // waits waits until the server waits for its only client, or has no client any more.
 func (w *ticking) waits(t *testing.T, writes bool) {
 	t.Helper()
@@ -256,23 +267,29 @@ func TestOthersTimeIsNotTheClients(t *testing.T) {
 	for range 100 {
 		w.pass()
 	}
-	goOn <- struct{}{}
+	proceed := func() {
+		t.Helper()
+		select {
+		case goOn <- struct{}{}:
+		case <-time.After(hangs):
+			t.Fatal("no request is served")
+		}
+	}
+	proceed()
 	w.waits(t, false)
 	for range 20 {
 		w.pass()
 	}
 	p.say(post[len(post)-1:])
-	select {
-	case goOn <- struct{}{}:
-	case <-t.Context().Done():
-	}
+	proceed()
 	p.want(200, "hello")
+	w.idles(t)      // until then the server may still be on its way back from the write
 	for range 100 { // and an idle connection has nothing to move
 		w.pass()
 	}
 	p.say(get)
-	goOn <- struct{}{}
-	goOn <- struct{}{}
+	proceed()
+	proceed()
 	p.want(200, "")
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -212,3 +213,22 @@ func TestSealedWrites(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRecordsOfAlerts: behind a record TLS takes an alert on its own account, and what comes behind
+// that, so that nothing is known of what it has left.
+func TestRecordsOfAlerts(t *testing.T) {
+	t.Parallel()
+	const data = 23
+	s := &Socket{raw: notUsed{}}
+	s.records.follow([]byte{data, 3, 3, 0, 1, 'a'})
+	if s.records.take(); !s.drained() {
+		t.Error("not drained behind a record")
+	}
+	s.records.follow([]byte{data, 3, 3, 0, 1, 'b', alert, 3, 3, 0, 2, 1, 90})
+	s.records.follow([]byte{data, 3, 3, 0, 1, 'c'})
+	if s.records.take(); s.drained() {
+		t.Error("drained, though only the record before the alert was read")
+	}
+}
+
+type notUsed struct{ syscall.RawConn }

@@ -118,9 +118,10 @@ func (s *Socket) writeStep(fd uintptr) bool {
 }
 
 // drained reports whether all that was read is whole records of TLS, all of which it has taken. It
-// is called by the goroutine that reads.
+// is called by the goroutine that reads. Once there was an alert it is not known: behind the last
+// record that it gives out, TLS reads on to one that ends the connection, and may take more data then.
 func (s *Socket) drained() bool {
-	return s.raw != nil && s.records.have == 0 && s.records.whole == 0
+	return s.raw != nil && s.records.have == 0 && s.records.whole == 0 && !s.records.alerted
 }
 
 // awaitArrival waits until there is something to read, and reads nothing. The error is that of the
@@ -145,11 +146,14 @@ type records struct {
 	have   int // of it
 	left   int // of the record behind it
 	whole  int // that have come; less those that TLS has taken for certain
+	// alerted: one of them was an alert, which TLS 1.3 does not show.
+	alerted bool
 }
 
 const (
 	recordHeaderLen  = 5
 	changeCipherSpec = 20 // has no meaning of its own, and nobody waits for what follows from it
+	alert            = 21
 )
 
 // follow takes what was read. TLS reads only when it has taken all whole records.
@@ -164,6 +168,7 @@ func (r *records) follow(p []byte) {
 			}
 			r.left = int(r.header[3])<<8 | int(r.header[4])
 		}
+		r.alerted = r.alerted || r.header[0] == alert
 		n := min(r.left, len(p))
 		p = p[n:]
 		if r.left -= n; r.left > 0 {

@@ -2,14 +2,17 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -206,6 +209,92 @@ func TestConnectionIsReusedAndStaleOnesAreNot(t *testing.T) {
 	}
 	if n := endpoints(svc)[0].inUse.Load(); n != 0 {
 		t.Errorf("%d connections are in use", n)
+	}
+}
+
+// TestPoolOfStaleConnections: where a service was restarted with many idle connections, a request finds
+// them closed one after another, sends nothing on them, and takes a new one at no cost: no repeat is drawn, and
+// nothing counts against the service.
+func TestPoolOfStaleConnections(t *testing.T) {
+	t.Parallel()
+	const idle = 64
+	whole := bytes.Repeat([]byte("x"), 32<<10)
+	for name, m := range map[string]func() *message.Message{
+		"without a body": func() *message.Message { return &message.Message{} },
+		"short":          func() *message.Message { return &message.Message{Bytes: whole[:5]} },
+		"long":           func() *message.Message { return &message.Message{Bytes: whole} },
+		"stream": func() *message.Message {
+			return &message.Message{Stream: message.NewInMemory(whole), Length: int64(len(whole))}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int64
+			var busy sync.WaitGroup
+			busy.Add(idle)
+			restart := make(chan struct{})
+			address := serve(t, func(n int64, c net.Conn, r *bufio.Reader) {
+				q, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				requests.Add(1)
+				got, _ := io.ReadAll(q.Body)
+				if n <= idle {
+					busy.Done()
+					busy.Wait() // so that each has a connection of its own
+				}
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
+				if n <= idle {
+					<-restart
+				}
+			})
+			svc := service(t, Settings{}, address)
+			var failures atomic.Int64
+			failed := &counter{&failures}
+			svc.metrics.Unreachable, svc.metrics.Broken, svc.metrics.Retries = failed, failed, failed
+			var done sync.WaitGroup
+			for range idle {
+				done.Go(func() {
+					r, err := svc.Send(context.Background(), exchange("POST"), m())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					io.Copy(io.Discard, r)
+					r.Close()
+				})
+			}
+			done.Wait()
+			stale := pooled(svc)
+			if len(stale) != idle {
+				t.Fatalf("%d connections are idle", len(stale))
+			}
+			close(restart)
+			for _, c := range stale {
+				until(t, "all are closed by the service", func() bool { return !c.Quiet() })
+			}
+			x := exchange("POST")
+			r, err := svc.Send(context.Background(), x, m())
+			got := read(t, r, err)
+			body := m()
+			want := len(body.Bytes)
+			if body.Stream != nil {
+				want = len(whole)
+			}
+			if got.status != 200 || len(got.body) != want || !x.Dispatched {
+				t.Errorf("%d, %d bytes, dispatched %v", got.status, len(got.body), x.Dispatched)
+			}
+			if n := failures.Load(); n != 0 {
+				t.Errorf("%d failures and repeats are counted", n)
+			}
+			if n := requests.Load(); n != idle+1 {
+				t.Errorf("the service got %d requests", n)
+			}
+			if n := endpoints(svc)[0].inUse.Load(); n != 0 || len(pooled(svc)) != 1 {
+				t.Errorf("%d connections are in use, %d idle", n, len(pooled(svc)))
+			}
+		})
 	}
 }
 
