@@ -9,15 +9,14 @@
 // # How it works
 //
 // Records lie in 16 shards by a hash of their ID, each with its own lock, so that claims of different keys rarely
-// meet. (64 shards took 14 % more of a keyed request's filter: what a shard writes to next is in the caches where
-// there are few.) A claim returns the place of its record, and the step that ends it looks there first: the token
-// tells whether the record is still there. Each decision is the pure core's, on a record without its texts and its response, which are
-// copied out only for who gets them.
+// meet. (With fewer shards, what each writes to next stays in the caches.) A claim returns the place of its record, and
+// the step that ends it looks there first: the token tells whether the record is still there. Each decision is the pure
+// core's, on a record without its texts and its response, which are copied out only for who gets them.
 //
-// A record is an entry without pointers, in chunks; its texts and its response are runs of bytes in slots of
-// fourteen sizes, in chunks too (Bonwick, "The Slab Allocator", 1994); the table from hashes to entries, open
-// addressing in one array a shard, has no pointers either. So the collector, which walked every record in each of its rounds, has nothing to look at,
-// and a claim allocates nothing. Chunks that have become empty are given back.
+// A record is an entry without pointers, in chunks; its texts and its response are runs of bytes in slots of fourteen
+// sizes, in chunks too (Bonwick, "The Slab Allocator", 1994); the table from hashes to entries, open addressing in one
+// array a shard, has no pointers either. So the collector, which walked every record in each of its rounds, has nothing
+// to look at, and a claim allocates nothing. Chunks that have become empty are given back.
 //
 // A shard knows the records that may expire in each second (a calendar queue: Brown, "Calendar Queues: A Fast O(1)
 // Priority Queue Implementation for the Simulation Event Set Problem", 1988). A claim is put under the second in which

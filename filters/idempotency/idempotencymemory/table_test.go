@@ -81,7 +81,8 @@ func TestLateEnds(t *testing.T) {
 	}
 	for i := range records { // one a second
 		c.advance(time.Second)
-		if err := s.Change(ctx, id(i), 1, idempotency.Change{Op: idempotency.Finish, Response: []byte("a")}); err != nil {
+		ch := idempotency.Change{Op: idempotency.Finish, Response: []byte("a")}
+		if err := s.Change(ctx, id(i), 1, ch); err != nil {
 			t.Fatal(err)
 		}
 		look()
