@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"math/rand"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -72,7 +71,8 @@ var chainLimits = []string{
 
 var chainRoutes = []string{
 	"  - {name: NAME, match: {path: /NAME}, service: order}\n",
-	"  - {name: NAME, match: {path: '/NAME/{sku}', methods: [GET, POST]}, service: {order: 1, stock: 2}, limits: [sku]}\n",
+	"  - {name: NAME, match: {path: '/NAME/{sku}', methods: [GET, POST]}, service: {order: 1, stock: 2},\n" +
+		"     limits: [sku]}\n",
 	"  - name: NAME\n    match:\n      path: /NAME/**\n\n      # within\n    service: pay\n    limits:\n    - user\n",
 	"  - name: NAME\n    match: {path: /NAME}\n    service: stock\n    fallback:\n      on: [breaker-open]\n" +
 		"      service: order\n",
@@ -93,6 +93,14 @@ var chainRoutes = []string{
 	"  # between\n\n", "  - {name: fixed, match: {path: /fixed}, service: order}\n",
 }
 
+const chainSaga = "transactions:\n  buy:\n    mode: saga\n    steps:\n      - name: a\n" +
+	"        do: {service: order, path: /do}\n        undo: {service: order, path: /undo}\n"
+
+var chainMore = []string{
+	"", "sales:\n  s: {routes: [fixed], item: body.sku, stock: {x: 1}}\n", chainSaga,
+	strings.ReplaceAll(chainSaga, "order", "pay"),
+}
+
 // chain is a configuration that is changed again and again.
 type chain struct {
 	random   *rand.Rand
@@ -111,7 +119,7 @@ func (c *chain) route() string {
 }
 
 // change changes something.
-func (c *chain) change() {
+func (c *chain) change(t *testing.T) {
 	list := &c.routes[c.random.Intn(2)]
 	at := c.random.Intn(len(*list) + 1)
 	switch n := c.random.Intn(20); {
@@ -138,15 +146,9 @@ func (c *chain) change() {
 	case n < 17 && at < len(*list):
 		(*list)[at] = strings.Replace((*list)[at], "order", "stock", 1)
 	case n < 18:
-		c.more = []string{
-			"", "sales:\n  s: {routes: [fixed], item: body.sku, stock: {x: 1}}\n",
-			"transactions:\n  buy:\n    mode: saga\n    steps:\n      - name: a\n        do: {service: order, path: /do}\n" +
-				"        undo: {service: order, path: /undo}\n",
-			"transactions:\n  buy:\n    mode: saga\n    steps:\n      - name: a\n        do: {service: pay, path: /do}\n" +
-				"        undo: {service: pay, path: /undo}\n",
-		}[c.random.Intn(4)]
+		c.more = chainMore[c.random.Intn(len(chainMore))]
 	case n < 19:
-		os.Setenv("CHAIN_BODY", fmt.Sprint(c.random.Intn(3)))
+		t.Setenv("CHAIN_BODY", fmt.Sprint(c.random.Intn(3)))
 	}
 }
 
@@ -177,7 +179,9 @@ func TestReloadAfterReload(t *testing.T) {
 	sound, sharing := 0, 0
 	for range 6 {
 		dir := t.TempDir()
-		c := &chain{random: random, head: []string{chainHeads[0], chainHeads[5], chainHeads[7]}, limits: [3]int{1, 1, 1}}
+		c := &chain{
+			random: random, head: []string{chainHeads[0], chainHeads[5], chainHeads[7]}, limits: [3]int{1, 1, 1},
+		}
 		for i := range c.routes {
 			c.routes[i] = []string{strings.ReplaceAll(chainRoutes[0], "NAME", fmt.Sprint("first", i))}
 		}
@@ -190,7 +194,7 @@ func TestReloadAfterReload(t *testing.T) {
 			was := *c
 			was.head, was.routes[0], was.routes[1] = slices.Clone(c.head), slices.Clone(c.routes[0]),
 				slices.Clone(c.routes[1])
-			c.change()
+			c.change(t)
 			c.put(t, dir)
 			shown, _ := before.Redacted()
 			shared, err := again(t, dir, before)
