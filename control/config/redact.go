@@ -88,7 +88,8 @@ func SettingsOfBoth(old, new *Config, seal func(secret string) string) (before, 
 		settings, _ := v.(map[string]any)
 		return settings
 	}
-	return print(old, new), print(new, old), err
+	before, after = print(old, new), print(new, old) // in that order: err is not read before
+	return before, after, err
 }
 
 // redact writes a configuration as JSON that can be loaded again but for its secrets. secrets are the paths of

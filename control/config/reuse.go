@@ -238,7 +238,8 @@ func (r *reader) knowableEntry(n *node) *known {
 		return nil
 	}
 	end := r.text.states[first+lines]
-	text := strings.Join(r.text.lines[first:first+lines], "\n")
+	// A copy: as a part of the text, one line would keep the whole in memory for as long as its route is shared.
+	text := strings.Clone(strings.Join(r.text.lines[first:first+lines], "\n"))
 	if !end.clean || !end.ended || !meansTheSame(text) {
 		return nil
 	}

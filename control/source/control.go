@@ -197,7 +197,8 @@ func (c *Control) atStart(ctx context.Context) *config.Config {
 func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) {
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
-	read := c.files().content()
+	files := c.files()
+	read := files.content()
 	c.recompose(sink) // what changed before this look would never look changed
 	c.askAgain()
 	for !c.ready() {
@@ -206,16 +207,21 @@ func (c *Control) await(ctx context.Context, sink Sink) (*config.Config, error) 
 			return nil, ctx.Err()
 		case u := <-c.client.Updates():
 			c.take(u, sink)
-			read = c.files().content()
-			c.askAgain()
+			// While the files are the same ones, what has changed since the last look is for the next one to see.
+			if now := c.files(); !slices.Equal(now, files) {
+				files, read = now, now.content()
+				c.again(sink)
+			}
 		case <-c.waiting():
 			c.next.waited = true
 		case <-c.Reload:
-			read = c.files().content()
+			files = c.files()
+			read = files.content()
 			c.again(sink)
 			c.client.Renew()
 		case <-tick.C:
-			if now := c.files().content(); now != read {
+			files = c.files()
+			if now := files.content(); now != read {
 				read = now
 				c.again(sink)
 			}

@@ -320,6 +320,39 @@ func TestEndpointsOfTheNextSurviveAReloadOfTheOneInForce(t *testing.T) {
 	})
 }
 
+// A file that changes just before endpoints come is looked at all the same.
+func TestChangeBeforeEndpointsComeIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := adstest.NewNetwork()
+		p := n.Serve(t, planeA)
+		f := join(t, n, "", planeA)
+		status := filepath.Join(f.dir, "status")
+		write(t, status, "201")
+		text := strings.Replace(discovering, `"service":"order"`, `"respond":{"status":"${file:status}"}`, 1)
+		streams := make(chan adstest.Stream, 1)
+		go func() {
+			str := <-p.Streams
+			str.Send(adstest.Configuration(t, "n1", "r1", text))
+			for {
+				if asksFor(<-p.Requests, "order") {
+					break
+				}
+			}
+			str.Send(adstest.Endpoints(t, "e1", "e1", "order", found))
+			streams <- str
+		}()
+		f.run()
+		str := <-streams
+		synctest.Wait() // for the first look at the files
+		write(t, status, "202")
+		str.Send(adstest.Endpoints(t, "e2", "e2", "order"))
+		adstest.Receive(t, f.endpoints, "endpoints")
+		if got := f.next(); got != 202 {
+			t.Errorf("status %d, want 202", got)
+		}
+	})
+}
+
 // What the control plane sends counts until Watch ends, which a gateway that drains is later at than First's context.
 func TestControlIsFollowedUntilWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
