@@ -70,9 +70,9 @@ func (e *engine) normalizeHeader(x *filters.Exchange, client string) *filters.Re
 		drop = ownFieldOfProxy
 		proto, host = soleValue(x.Header, "X-Forwarded-Proto"), soleValue(x.Header, "X-Forwarded-Host")
 		switch {
-		case strings.EqualFold(proto, "https"):
+		case strings.EqualFold(proto, "https"), strings.EqualFold(proto, "wss"): // of WebSocket, as Traefik says it
 			x.Scheme = "https"
-		case strings.EqualFold(proto, "http"):
+		case strings.EqualFold(proto, "http"), strings.EqualFold(proto, "ws"):
 			x.Scheme = "http"
 		}
 		if x.Header.Count("X-Forwarded-For") > 0 {
