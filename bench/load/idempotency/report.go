@@ -101,8 +101,12 @@ func (o *Options) general() measure.Options {
 	}
 }
 
-// ttl lets no response expire while it is replayed, and yet the records of earlier slices.
+// ttl lets no response expire while it is replayed, and yet the records of earlier slices. Short slices leave few of
+// them, and on a busy machine it takes longer than ten seconds to have the responses there.
 func (o *Options) ttl() time.Duration {
+	if o.Duration < 200*time.Millisecond {
+		return time.Minute
+	}
 	return max(10*time.Second, 4*o.Duration).Round(time.Second)
 }
 
