@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,7 +156,10 @@ func (b *bench) do(x *filters.Exchange, a response) seen {
 	}
 	b.chain.Response(x)
 	s.status, s.reason = x.Response.Status, x.Response.Reason
-	s.body, s.header = string(x.Response.Body), x.Response.Header.Clone()
+	s.body = string(x.Response.Body)
+	for _, f := range x.Response.Header { // whose texts are good until Done
+		s.header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
+	}
 	b.chain.Done(x, outcome)
 	return s
 }

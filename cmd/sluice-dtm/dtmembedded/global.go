@@ -2,6 +2,7 @@ package dtmembedded
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,7 +57,9 @@ func (s *Store) MaySaveNewTrans(global *storage.TransGlobalStore, branches []sto
 
 // LockGlobalSaveBranches implements [storage.Store].
 func (s *Store) LockGlobalSaveBranches(gid, status string, branches []storage.TransBranchStore, branchStart int) {
-	must(s.change(prefixTransaction+gid, func(old *record) (*record, error) {
+	concurrent := false
+	err := s.change(prefixTransaction+gid, func(old *record) (*record, error) {
+		concurrent = old != nil && concurrentMessage(&old.global)
 		if old == nil || old.global.Status != status {
 			return nil, storage.ErrNotFound
 		}
@@ -76,7 +79,31 @@ func (s *Store) LockGlobalSaveBranches(gid, status string, branches []storage.Tr
 			copy(list[branchStart:], branches)
 		}
 		return &record{global: old.global, branches: list}, nil
-	}))
+	})
+	s.mustOf(concurrent, gid, err)
+}
+
+// concurrentMessage reports whether DTM delivers to all services at once.
+func concurrentMessage(g *storage.TransGlobalStore) bool {
+	if g.TransType != "msg" {
+		return false
+	}
+	var options dtmcli.TransOptions
+	return g.Concurrent || json.Unmarshal([]byte(g.Options), &options) == nil && options.Concurrent
+}
+
+// mustOf is must, but for what belongs to a delivery of a concurrent message. DTM makes each of those in a goroutine
+// that recovers from nothing, so a panic would end the process, for instance when an answer comes after another
+// processing of the message has reached its end. Nothing is lost: the message cannot end before all deliveries have
+// succeeded, and one that is not noted is made once more.
+func (s *Store) mustOf(concurrent bool, gid string, err error) {
+	if err == nil || !concurrent {
+		must(err)
+		return
+	}
+	if !errors.Is(err, storage.ErrNotFound) { // else it has ended
+		s.logger.Warn("a delivery of a message is not noted, and is made once more", "gid", gid, "error", err)
+	}
 }
 
 // branchOf returns the branch of the same id and operation.
@@ -153,7 +180,7 @@ func (s *Store) ChangeGlobalStatus(global *storage.TransGlobalStore, newStatus s
 func (s *Store) TouchCronTime(global *storage.TransGlobalStore, nextCronInterval int64, nextCronTime *time.Time) {
 	now := s.now()
 	global.UpdateTime, global.NextCronTime, global.NextCronInterval = &now, nextCronTime, nextCronInterval
-	must(s.changeGlobal(global, global.Status))
+	s.mustOf(concurrentMessage(global), global.Gid, s.changeGlobal(global, global.Status))
 }
 
 func (s *Store) changeGlobal(global *storage.TransGlobalStore, oldStatus string) error {
