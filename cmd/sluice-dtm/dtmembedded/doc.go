@@ -29,6 +29,8 @@
 //     the error of MaySaveNewTrans, and would run a saga that was not stored.)
 //   - TouchCronTime of a transaction whose status is another one by now is NotFound, as in Redis; bbolt
 //     brings the old status back.
+//   - What a delivery of a concurrent message has no place for is passed over: DTM makes these deliveries in
+//     goroutines that recover from nothing, so a panic would end the process.
 //   - ResetTransGlobalCronTime makes it due, as in SQL; in bbolt and Redis it does nothing.
 //   - A registered branch that is there already is a conflict, whichever of the two operations it is.
 //   - Steps and payloads are not kept beside the branches, as in SQL.

@@ -8,8 +8,9 @@ import (
 	"github.com/dtm-labs/dtm/dtmsvr/storage"
 )
 
-// TestLateDelivery: the answer to a delivery of a concurrent message comes when the message has ended. DTM takes it in a
-// goroutine that recovers from nothing, so the store has to leave it at that. All others have to be stopped by a panic.
+// TestLateDelivery: the answer to a delivery of a concurrent message comes when the message has ended. DTM takes it
+// in a goroutine that recovers from nothing, so the store has to leave it at that. All others have to be stopped by a
+// panic.
 func TestLateDelivery(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
