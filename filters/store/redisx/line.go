@@ -87,7 +87,7 @@ func (l *line) exchange(calls []*Call, deadline time.Time) (answered int, writte
 	if l.raw != nil {
 		err = l.raw.Read(l.step)
 	} else {
-		err = l.converse()
+		err = l.roundTrip()
 	}
 	if err == nil {
 		err = l.err
@@ -112,8 +112,8 @@ func spare(b []byte) []byte {
 	return b[:0]
 }
 
-// converse exchanges by the connection's own means.
-func (l *line) converse() error {
+// roundTrip is an exchange by the connection's own means.
+func (l *line) roundTrip() error {
 	if err := l.write(); err != nil {
 		return err
 	}
