@@ -6,22 +6,37 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/sluice-gateway/sluice/bench/kit/freeport"
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 // preferredAdmin is where the commands that operate a gateway look for it.
 const preferredAdmin = "127.0.0.1:9901"
 
-// addresses are host:port of everything but the clients' address. They are kept from run to run,
-// all but Admin.
+// listenForAdmin opens the address of the operators, another one where somebody has the preferred one, and returns it
+// with its socket. It is held from here on: two demos that start at once would both find the preferred one free.
+func listenForAdmin() (string, *systemd.Sockets, error) {
+	l, err := net.Listen("tcp", preferredAdmin)
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("demo: the address of the operators: %w", err)
+	}
+	address := l.Addr().String()
+	sockets, err := systemd.Holding(systemd.Admin, l.(*net.TCPListener))
+	return address, sockets, err
+}
+
+// addresses are host:port of everything but the clients' and the operators' address. They are kept from run to run.
 type addresses struct {
 	Services    map[string]string `json:"services"`
 	Coordinator string            `json:"coordinator"`
 	Branches    string            `json:"branches"`
-	Admin       string            `json:"-"`
 }
 
 // chooseAddresses returns the addresses of the last run where they are free, else new ones, and
@@ -74,9 +89,6 @@ func chooseAddresses(dir string, services []string, log *slog.Logger) (addresses
 		log.Warn("transactions that the last run left unfinished cannot go on: the coordinator calls their branches "+
 			"at the old address",
 			"old", kept.Branches, "new", a.Branches)
-	}
-	if a.Admin = preferredAdmin; freeport.Check(a.Admin) != nil {
-		a.Admin = choose("admin", "")
 	}
 	if failed != nil {
 		return a, fmt.Errorf("demo: %w", failed)

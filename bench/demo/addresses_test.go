@@ -2,10 +2,17 @@ package demo
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/gateway/systemd"
 )
 
 var names = []string{"order", "stock"}
@@ -39,6 +46,41 @@ func TestAddressesAreKeptFromRunToRun(t *testing.T) {
 	if len(distinct) != 4 {
 		t.Errorf("an address is given twice: %v", first)
 	}
+}
+
+func TestDemosThatStartAtOnceHaveTheirOwnAdminAddress(t *testing.T) {
+	t.Parallel()
+	const demos = 20
+	found, held, failed := make([]string, demos), make([]*systemd.Sockets, demos), make([]error, demos)
+	var wg sync.WaitGroup
+	for i := range demos {
+		wg.Go(func() {
+			address, sockets, err := listenForAdmin()
+			if err != nil {
+				failed[i] = err
+				return
+			}
+			l, err := sockets.Listen(systemd.Admin, address)
+			if err != nil {
+				failed[i] = err
+				return
+			}
+			found[i], held[i] = l.Addr().String(), sockets
+			l.Close()
+			if found[i] != address {
+				failed[i] = fmt.Errorf("listens on %s, chose %s", found[i], address)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(failed...); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(found)
+	if len(slices.Compact(found)) != demos {
+		t.Errorf("two have one address: %v", found)
+	}
+	runtime.KeepAlive(held) // a socket that nobody refers to is closed, and its address free
 }
 
 // take listens on an address until the test is over; false: somebody else does.

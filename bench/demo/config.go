@@ -16,7 +16,7 @@ var configTemplate = template.Must(template.New("sluice.yaml").Parse(configText)
 
 // settings are what the configuration's template is filled with.
 type settings struct {
-	Listen string
+	Listen, Admin string
 	addresses
 }
 

@@ -57,7 +57,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	path, err := writeConfig(data, settings{Listen: o.Listen, addresses: at})
+	admin, sockets, err := listenForAdmin()
+	if err != nil {
+		return err
+	}
+	path, err := writeConfig(data, settings{Listen: o.Listen, Admin: admin, addresses: at})
 	if err != nil {
 		return err
 	}
@@ -81,7 +85,7 @@ func Run(ctx context.Context, o Options) error {
 			return gateway.Run(ctx, gateway.Options{
 				Source:  &source.File{Path: path},
 				Logger:  o.Logger,
-				OnReady: ready, DrainLimit: drainLimit, Build: o.Build,
+				OnReady: ready, DrainLimit: drainLimit, Build: o.Build, Sockets: sockets,
 			})
 		},
 		announce: func(ctx context.Context, bound gateway.Addresses) error { return announce(ctx, o, at, bound) },

@@ -56,6 +56,18 @@ func newSockets(files []*os.File) *Sockets {
 	return s
 }
 
+// Holding returns Sockets with one that this process has opened itself for the listener name, and closes l: a program
+// that starts a gateway takes the address at once, where a look at a free one would leave others the time to take it.
+func Holding(name string, l *net.TCPListener) (*Sockets, error) {
+	f, err := l.File()
+	if err := errors.Join(err, l.Close()); err != nil {
+		return nil, fmt.Errorf("systemd: the socket of %s: %w", name, err)
+	}
+	s := newSockets([]*os.File{f})
+	s.list[0].name = name
+	return s, nil
+}
+
 func addressOf(f *os.File) (netip.AddrPort, error) {
 	l, err := net.FileListener(f)
 	if err != nil {
