@@ -300,7 +300,7 @@ func TestTracesOfATransaction(t *testing.T) {
 	c, s := otlptest.Start(t), newService(t, echo)
 	d := newKeeper(t)
 	redis := redistest.Run(t, redistest.Options{})
-	text := strings.Replace(head, "{memory: {}}", `{redis: {addresses: ["`+redis.Addr()+`"]}}`, 1) + `
+	text := strings.Replace(head, "{memory: {}}", `{redis: {addresses: ["`+redis.Addr()+`"], timeout: 10s}}`, 1) + `
 tracing: {endpoint: "` + c.HTTP + `", protocol: http, sample: %s}
 coordinator: {dtm: {endpoints: ["` + d.URL + `"], branches: "127.0.0.1:0", secret: 0123456789abcdef0123456789abcdef}}
 services: {stock: {endpoints: ["` + s.URL + `"]}}
