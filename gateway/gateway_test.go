@@ -226,7 +226,7 @@ func TestUpstreamFailures(t *testing.T) {
 	closed := nobodyAt(t)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+s.URL+`"], timeout: 300ms}
+  a: {endpoints: ["`+s.URL+`"], timeout: 2s}
   gone: {endpoints: ["http://`+closed+`"]}
 routes:
   - {name: gone, match: {path: /gone}, service: gone, idempotency: {}}
