@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -285,16 +284,12 @@ func TestFallbackBeyondADeadline(t *testing.T) {
 	t.Parallel()
 	a := newService(t, failing)
 	b := newService(t, echo)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := nobodyAt(t)
 	g := start(t, head+`
 services:
   a: {endpoints: ["`+a.URL+`"], timeout: 20s}
   b: {endpoints: ["`+b.URL+`"]}
-  c: {endpoints: ["h2c://`+closed.Addr().String()+`"], breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
+  c: {endpoints: ["h2c://`+closed+`"], breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
 routes:
   - {name: a, match: {path: /a}, service: a, timeout: 100ms, fallback: {service: b, on: [timeout]}}
   - {name: c, match: {path: /s/**}, service: c, fallback: {status: 200}}

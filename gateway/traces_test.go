@@ -45,7 +45,8 @@ func below(parent otlptest.Span) func(otlptest.Span) bool {
 	return func(s otlptest.Span) bool { return s.Parent == parent.ID && s.Trace == parent.Trace }
 }
 
-// nobodyAt returns an address at which nobody listens.
+// nobodyAt returns an address at which nobody listens, now or later: a port that a listener has left may be the next
+// one's.
 func nobodyAt(t *testing.T) string {
 	t.Helper()
 	address, err := freeport.Pick()
