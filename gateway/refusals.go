@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // fault is why a response is not the service's, or not the whole of it, in the operator's words. It is a
@@ -44,7 +43,7 @@ func (f *forward) fault(x *filters.Exchange, what string, err error) *fault {
 // heard for ten minutes is forgotten. Nothing here is on the way of a request that is not refused.
 type refusalLog struct {
 	logger  *slog.Logger
-	leftOut *prometheus.CounterVec // reason
+	leftOut *metric.CounterVec // reason
 
 	mu    sync.RWMutex
 	kinds map[refusalKind]*refusals
@@ -85,7 +84,7 @@ func (b *lineBudget) take(now time.Time) bool {
 	return b.lines.Add(1) <= linesPerSecond
 }
 
-func newRefusalLog(l *slog.Logger, leftOut *prometheus.CounterVec) *refusalLog {
+func newRefusalLog(l *slog.Logger, leftOut *metric.CounterVec) *refusalLog {
 	return &refusalLog{logger: l, leftOut: leftOut, kinds: map[refusalKind]*refusals{}}
 }
 
