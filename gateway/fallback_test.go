@@ -179,7 +179,7 @@ routes:
 func TestWhatFallsBack(t *testing.T) {
 	t.Parallel()
 	n := prometheus.NewCounter(prometheus.CounterOpts{Name: "n"})
-	f := &fallback{on: map[filters.Reason]prometheus.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
+	f := &fallback{on: map[filters.Reason]filters.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
 	for _, c := range []struct {
 		method, key string
 		attempt     int

@@ -8,9 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // fault is why a response is not the service's, or not the whole of it, in the operator's words. It is a
@@ -45,7 +44,7 @@ func (f *forward) fault(x *filters.Exchange, what string, err error) *fault {
 // heard for ten minutes is forgotten. Nothing here is on the way of a request that is not refused.
 type refusalLog struct {
 	logger  *slog.Logger
-	leftOut *prometheus.CounterVec // reason
+	leftOut *metric.CounterVec // reason
 
 	known atomic.Pointer[map[refusalKind]*refusals] // a copy of kinds that takes no lock, and may lack the latest
 
@@ -76,19 +75,18 @@ type refusalKind struct {
 type refusals struct {
 	next    atomic.Int64 // before which there is no line, in nanoseconds of the Unix epoch
 	leftOut atomic.Int64
-	counter atomic.Pointer[prometheus.Counter] // of the reason; nil until something is left out
+	counter atomic.Pointer[metric.CounterSeries] // of the reason; nil until something is left out
 }
 
 // leaveOut counts one that has no line, for the next line and for the metric.
-func (r *refusals) leaveOut(counters *prometheus.CounterVec, reason filters.Reason) {
+func (r *refusals) leaveOut(counters *metric.CounterVec, reason filters.Reason) {
 	r.leftOut.Add(1)
 	c := r.counter.Load()
 	if c == nil {
-		of := counters.WithLabelValues(string(reason))
-		c = &of
+		c = counters.WithLabelValues(string(reason))
 		r.counter.Store(c)
 	}
-	(*c).Inc()
+	c.Inc()
 }
 
 // lineBudget bounds the lines within a second.
@@ -102,7 +100,7 @@ func (b *lineBudget) take(now time.Time) bool {
 	return b.lines.Add(1) <= linesPerSecond
 }
 
-func newRefusalLog(l *slog.Logger, leftOut *prometheus.CounterVec) *refusalLog {
+func newRefusalLog(l *slog.Logger, leftOut *metric.CounterVec) *refusalLog {
 	log := &refusalLog{logger: l, leftOut: leftOut, kinds: map[refusalKind]*refusals{}}
 	log.publishLocked()
 	return log
