@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// keyWays hashes share a set, one cache line; keySets sets are 1 MiB for 131,072 keys.
-	keyWays = 8
-	keySets = 1 << 14
+	// keyWays hashes share a set, one cache line with its lock; keySets sets are 1.2 MB for 131,075 keys.
+	keyWays = 7
+	keySets = 18_725
 )
 
 // keyMemory remembers keys that have records, as far as this process has seen, so that a duplicate goes to its record
@@ -19,19 +19,15 @@ const (
 // safe for concurrent use.
 type keyMemory struct{ sets atomic.Pointer[keySetsOf] }
 
-// keySetsOf are the sets, each under the lock of its part: processors that work on two keys rarely wait for each other.
+// keySetsOf are the sets, each under a lock of its own, so that a step takes one line of the caches.
 type keySetsOf struct {
-	sets  [keySets][keyWays]uint64 // at the beginning of memory that is aligned to lines
-	parts [keyParts]keyPart
-	seed  maphash.Seed // clients choose what is hashed
+	sets [keySets]keySet // at the beginning of memory that is aligned to lines
+	seed maphash.Seed    // clients choose what is hashed
 }
 
-// keyParts is a power of two.
-const keyParts = 64
-
-type keyPart struct {
-	mu sync.Mutex
-	_  [56]byte // so that no two share a line
+type keySet struct {
+	mu   sync.Mutex
+	keys [keyWays]uint64
 }
 
 // add notes a key as the one that was seen last, and reports whether it was not remembered before.
@@ -43,10 +39,10 @@ func (m *keyMemory) add(key string) (fresh bool) {
 			s = m.sets.Load()
 		}
 	}
-	h, part := s.lookUp(key)
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	set, kept := s.setLocked(h), h
+	h, of := s.lookUp(key)
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	set, kept := &of.keys, h
 	for i := range set { // those before it move on by one, and it to the front
 		h, set[i] = set[i], h
 		if h == kept || h == 0 {
@@ -62,10 +58,10 @@ func (m *keyMemory) remove(key string) {
 	if s == nil {
 		return
 	}
-	h, part := s.lookUp(key)
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	set := s.setLocked(h)
+	h, of := s.lookUp(key)
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	set := &of.keys
 	for i := range set {
 		if set[i] == h {
 			copy(set[i:], set[i+1:])
@@ -81,16 +77,14 @@ func (m *keyMemory) has(key string) bool {
 	if s == nil {
 		return false
 	}
-	h, part := s.lookUp(key)
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	return slices.Contains(s.setLocked(h)[:], h)
+	h, of := s.lookUp(key)
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	return slices.Contains(of.keys[:], h)
 }
 
-// lookUp returns the hash of a key, never 0, and the part whose lock guards its set.
-func (s *keySetsOf) lookUp(key string) (uint64, *keyPart) {
+// lookUp returns the hash of a key, never 0, and its set.
+func (s *keySetsOf) lookUp(key string) (uint64, *keySet) {
 	h := max(maphash.String(s.seed, key), 1)
-	return h, &s.parts[h%keyParts]
+	return h, &s.sets[h%keySets]
 }
-
-func (s *keySetsOf) setLocked(h uint64) *[keyWays]uint64 { return &s.sets[h%keySets] }

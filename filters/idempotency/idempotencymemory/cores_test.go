@@ -11,10 +11,12 @@ import (
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-func TestShardsLieApart(t *testing.T) {
+func TestPartsLieApart(t *testing.T) {
 	t.Parallel()
 	var s shard
-	cores.Apart(t, "records", unsafe.Sizeof(s), unsafe.Offsetof(s.expiry)+unsafe.Sizeof(s.expiry))
+	cores.Apart(t, "shards", unsafe.Sizeof(s), unsafe.Offsetof(s.records)+unsafe.Sizeof(s.records))
+	var a arena
+	cores.Apart(t, "arenas", unsafe.Sizeof(a), unsafe.Offsetof(a.heap)+unsafe.Sizeof(a.heap))
 }
 
 // BenchmarkCores is claim and finish of a key each, and that of keys which are counted for their owners.
