@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// keyWays hashes share a set, one cache line with its lock; keySets sets are 1.2 MB for 131,075 keys.
-	keyWays = 7
-	keySets = 18_725
+	// keyWays hashes share a set, one cache line; keySets sets are 1 MiB for 131,072 keys.
+	keyWays = 8
+	keySets = 1 << 14
 )
 
 // keyMemory remembers keys that have records, as far as this process has seen, so that a duplicate goes to its record
@@ -19,15 +19,19 @@ const (
 // safe for concurrent use.
 type keyMemory struct{ sets atomic.Pointer[keySetsOf] }
 
-// keySetsOf are the sets, each under a lock of its own, so that a step takes one line of the caches.
+// keySetsOf are the sets, each under the lock of its part: processors that work on two keys rarely wait for each other.
 type keySetsOf struct {
-	sets [keySets]keySet // at the beginning of memory that is aligned to lines
-	seed maphash.Seed    // clients choose what is hashed
+	sets  [keySets][keyWays]uint64 // at the beginning of memory that is aligned to lines
+	parts [keyParts]keyPart
+	seed  maphash.Seed // clients choose what is hashed
 }
 
-type keySet struct {
-	mu   sync.Mutex
-	keys [keyWays]uint64
+// keyParts is a power of two.
+const keyParts = 64
+
+type keyPart struct {
+	mu sync.Mutex
+	_  [56]byte // so that no two share a line
 }
 
 // add notes a key as the one that was seen last, and reports whether it was not remembered before.
@@ -39,10 +43,10 @@ func (m *keyMemory) add(key string) (fresh bool) {
 			s = m.sets.Load()
 		}
 	}
-	h, of := s.lookUp(key)
-	of.mu.Lock()
-	defer of.mu.Unlock()
-	set, kept := &of.keys, h
+	h, part := s.lookUp(key)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	set, kept := s.setLocked(h), h
 	for i := range set { // those before it move on by one, and it to the front
 		h, set[i] = set[i], h
 		if h == kept || h == 0 {
@@ -58,10 +62,10 @@ func (m *keyMemory) remove(key string) {
 	if s == nil {
 		return
 	}
-	h, of := s.lookUp(key)
-	of.mu.Lock()
-	defer of.mu.Unlock()
-	set := &of.keys
+	h, part := s.lookUp(key)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	set := s.setLocked(h)
 	for i := range set {
 		if set[i] == h {
 			copy(set[i:], set[i+1:])
@@ -77,14 +81,16 @@ func (m *keyMemory) has(key string) bool {
 	if s == nil {
 		return false
 	}
-	h, of := s.lookUp(key)
-	of.mu.Lock()
-	defer of.mu.Unlock()
-	return slices.Contains(of.keys[:], h)
+	h, part := s.lookUp(key)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return slices.Contains(s.setLocked(h)[:], h)
 }
 
-// lookUp returns the hash of a key, never 0, and its set.
-func (s *keySetsOf) lookUp(key string) (uint64, *keySet) {
+// lookUp returns the hash of a key, never 0, and the part whose lock guards its set.
+func (s *keySetsOf) lookUp(key string) (uint64, *keyPart) {
 	h := max(maphash.String(s.seed, key), 1)
-	return h, &s.sets[h%keySets]
+	return h, &s.parts[h%keyParts]
 }
+
+func (s *keySetsOf) setLocked(h uint64) *[keyWays]uint64 { return &s.sets[h%keySets] }
