@@ -3,6 +3,7 @@ package measure
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,18 +16,26 @@ const (
 	h2Streams     = 8 // on each connection
 )
 
-// h2load is a closed loop over cleartext HTTP/2 with prior knowledge.
+// h2load is a closed loop over HTTP/2: cleartext with prior knowledge, or with TLS.
 type h2load struct {
-	address    string
+	origin     string // scheme and address
 	grpc       bool
 	transports []*http.Transport // one a connection
 }
 
-func newH2Load(address string, grpc bool) *h2load {
-	l := &h2load{address: address, grpc: grpc}
+func newH2Load(address string, p Protocol) *h2load {
+	l := &h2load{origin: "http://" + address, grpc: p == GRPC}
+	if p == HTTP2TLS {
+		l.origin = "https://" + address
+	}
 	for range h2Connections {
 		t := &http.Transport{MaxConnsPerHost: 1, DisableCompression: true, Protocols: new(http.Protocols)}
-		t.Protocols.SetUnencryptedHTTP2(true)
+		if p == HTTP2TLS { // as in dialTLS nobody is verified; nothing but h2 is offered
+			t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+			t.Protocols.SetHTTP2(true)
+		} else {
+			t.Protocols.SetUnencryptedHTTP2(true)
+		}
 		l.transports = append(l.transports, t)
 	}
 	return l
@@ -76,7 +85,7 @@ func (l *h2load) once(ctx context.Context, t *http.Transport) (status int, err e
 	if l.grpc {
 		method, body = http.MethodPost, bytes.NewReader(grpcMessage)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+l.address+"/bench.Echo/Unary", body)
+	req, err := http.NewRequestWithContext(ctx, method, l.origin+"/bench.Echo/Unary", body)
 	if err != nil {
 		return 0, err
 	}

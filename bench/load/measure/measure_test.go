@@ -178,27 +178,39 @@ func TestOptionsOutOfRange(t *testing.T) {
 }
 
 // TestHTTP2Connections: all streams of a connection share it, also at the start, when none is there
-// yet.
+// yet. With TLS what is spoken on it is HTTP/2 too.
 func TestHTTP2Connections(t *testing.T) {
 	t.Parallel()
-	var opened atomic.Int64
-	server := httptest.NewUnstartedServer(http.HandlerFunc(ServeUpstream))
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			opened.Add(1)
+	for protocol, start := range map[Protocol]func(*httptest.Server){
+		HTTP2:    (*httptest.Server).Start,
+		HTTP2TLS: func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() },
+	} {
+		var opened, others atomic.Int64
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 2 || (r.TLS != nil) != (protocol == HTTP2TLS) {
+				others.Add(1)
+			}
+			ServeUpstream(w, r)
+		}))
+		server.Config.Protocols = new(http.Protocols)
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+		server.Config.Protocols.SetHTTP2(true)
+		server.Config.Protocols.SetHTTP1(true)
+		server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+			if s == http.StateNew {
+				opened.Add(1)
+			}
 		}
-	}
-	server.Start()
-	defer server.Close()
-	l := newH2Load(server.Listener.Addr().String(), false)
-	defer l.Close()
-	if got, err := l.Closed(t.Context(), 20*time.Millisecond); err != nil || got.Errors > 0 {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	if n := opened.Load(); n != h2Connections {
-		t.Fatalf("%d connections, want %d", n, h2Connections)
+		start(server)
+		defer server.Close()
+		l := newH2Load(server.Listener.Addr().String(), protocol)
+		defer l.Close()
+		if got, err := l.Closed(t.Context(), 20*time.Millisecond); err != nil || got.Errors > 0 {
+			t.Fatalf("%d: %+v, %v", protocol, got, err)
+		}
+		if n := opened.Load(); n != h2Connections || others.Load() > 0 {
+			t.Fatalf("%d: %d connections, want %d; %d requests by other means", protocol, n, h2Connections, others.Load())
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 type Load struct {
 	Name     string
 	Protocol Protocol
-	Path     string // over HTTP/1.1 and HTTPS
+	Path     string // of HTTP1 and HTTPS
 	Post     bool   // [BodyBytes] of JSON; else a GET
 	Keys     Keys
 	Users    int   // who ask in turn; 0 is a thousand
@@ -24,12 +24,14 @@ type Load struct {
 // Protocol is what a load is sent by.
 type Protocol int
 
-// HTTP1 is HTTP/1.1, HTTP2 a GET over cleartext HTTP/2, GRPC a unary call, HTTPS is HTTP/1.1 with TLS.
+// HTTP1 is HTTP/1.1, HTTP2 a GET over cleartext HTTP/2, GRPC a unary call over it, HTTPS is HTTP/1.1 with TLS,
+// HTTP2TLS HTTP/2 with TLS.
 const (
 	HTTP1 Protocol = iota
 	HTTP2
 	GRPC
 	HTTPS
+	HTTP2TLS
 )
 
 // Keys says which idempotency keys the requests of a load have.

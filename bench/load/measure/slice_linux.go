@@ -19,8 +19,9 @@ type Driver interface {
 
 // NewDriver opens the connections of a load.
 func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
-	if load.Protocol == HTTP2 || load.Protocol == GRPC {
-		return newH2Load(r.Process.Site.Listen, load.Protocol == GRPC), nil
+	switch load.Protocol {
+	case HTTP2, GRPC, HTTP2TLS:
+		return newH2Load(r.Process.Site.Listen, load.Protocol), nil
 	}
 	connections := b.Options.Connections
 	if r.Connections > 0 {

@@ -21,7 +21,7 @@ func Serve(ctx context.Context, address string, h http.Handler) error {
 	return serve(ctx, address, h, nil)
 }
 
-// ServeTLS answers HTTP/1.1 with TLS, by a certificate that it makes.
+// ServeTLS answers HTTP/1.1 and HTTP/2 with TLS, by a certificate that it makes.
 func ServeTLS(ctx context.Context, address string, h http.Handler) error {
 	certificate, key, err := NewCertificate()
 	if err != nil {
@@ -42,6 +42,7 @@ func serve(ctx context.Context, address string, h http.Handler, secure *tls.Conf
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	listenAndServe := server.ListenAndServe
 	if server.TLSConfig = secure; secure != nil {
+		server.Protocols.SetHTTP2(true)
 		listenAndServe = func() error { return server.ListenAndServeTLS("", "") }
 	}
 	if err := listenAndServe(); !errors.Is(err, http.ErrServerClosed) {

@@ -34,7 +34,7 @@ const (
 
 var (
 	http1  = []measure.Load{loadGet, loadPost, loadBig, loadHuge}
-	secure = []measure.Load{loadTLS, loadTLSBig, loadTLSHuge}
+	secure = []measure.Load{loadTLS, loadTLSBig, loadTLSHuge, loadTLSH2}
 )
 
 // contenders returns all, in the order of the report.

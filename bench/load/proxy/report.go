@@ -57,6 +57,7 @@ func (r *Report) judge() {
 		{"HTTPS GET", gatewayTLS, nginxTLS, loadTLS, 1.2},
 		{"HTTPS, 64 KiB responses", gatewayTLS, reverseTLS, loadTLSBig, 0.8},
 		{"HTTPS, 64 KiB responses", gatewayTLS, nginxTLS, loadTLSBig, 1},
+		{"HTTP/2 with TLS", gatewayTLS, reverseTLS, loadTLSH2, 0.6},
 	}
 	for _, m := range ratios {
 		f, to := r.figure(m.name, m.load), r.figure(m.to, m.load)

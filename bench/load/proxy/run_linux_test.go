@@ -104,12 +104,16 @@ func TestHTTP2Loads(t *testing.T) {
 	t.Parallel()
 	up := startPart(t, "upstream", "http://127.0.0.1:0")
 	for _, c := range []struct {
-		name, scheme string
-		load         measure.Load
-	}{{"GET, service on HTTP/1.1", "http", loadH2}, {"gRPC", "h2c", loadGRPC}} {
+		name, part, scheme string
+		load               measure.Load
+	}{
+		{"GET, service on HTTP/1.1", "reverseproxy", "http", loadH2},
+		{"gRPC", "reverseproxy", "h2c", loadGRPC},
+		{"GET with TLS", "reverseproxy-tls", "http", loadTLSH2},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			part := &measure.Process{Site: measure.Site{Listen: startPart(t, "reverseproxy", c.scheme+"://"+up)}}
+			part := &measure.Process{Site: measure.Site{Listen: startPart(t, c.part, c.scheme+"://"+up)}}
 			l, err := new(measure.Bench).NewDriver(&measure.Run{Process: part}, c.load)
 			if err != nil {
 				t.Fatal(err)
