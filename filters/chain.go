@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/sluice-gateway/sluice/filters/jsonscan"
 )
@@ -105,7 +106,7 @@ func (n *Needs) add(list []Filter) {
 // Request runs the Request phase: nil when every filter let the exchange pass, else the reply that
 // ends it. After a panic in a filter the reply is an internal-error and panicked is true.
 func (c *Chain) Request(x *Exchange) (reply *Reply, panicked bool) {
-	x.ran, x.pass, x.members, x.chain, x.end = 0, 0, c.members, c, nil
+	x.ran, x.pass, x.members, x.chain, x.end, x.Admitted = 0, 0, c.members, c, nil, time.Time{}
 	defer func() {
 		if v := recover(); v != nil {
 			reply, panicked = c.caught(x, x.ran-1, v), true
@@ -145,22 +146,26 @@ func (c *Chain) withdrawFrom(x *Exchange, g GuardOfKeys) {
 // Response runs the Response phase for the filters that let the exchange pass. A panic replaces the
 // response by an internal-error; the remaining filters still see that one.
 func (c *Chain) Response(x *Exchange) (panicked bool) {
-	for i := x.pass - 1; i >= 0; i-- {
-		if c.respond(x, i) {
+	for i := x.pass; i > 0; {
+		if c.respond(x, &i) {
 			panicked = true
 		}
 	}
 	return panicked
 }
 
-func (c *Chain) respond(x *Exchange, i int) (panicked bool) {
+// respond runs the phase for the filters before an index, up to one that panics.
+func (c *Chain) respond(x *Exchange, i *int) (panicked bool) {
 	defer func() {
 		if v := recover(); v != nil {
-			x.SetReply(c.caught(x, i, v))
+			x.SetReply(c.caught(x, *i, v))
 			panicked = true
 		}
 	}()
-	c.at(x, i).Response(x, &x.slots[i])
+	for *i > 0 {
+		*i--
+		c.at(x, *i).Response(x, &x.slots[*i])
+	}
 	return false
 }
 
@@ -168,19 +173,22 @@ func (c *Chain) respond(x *Exchange, i int) (panicked bool) {
 // the first call counts.
 func (c *Chain) Done(x *Exchange, o Outcome) {
 	for x.ran > 0 {
-		x.ran--
-		c.done(x, x.ran, o)
+		c.done(x, o)
 	}
 	x.pass = 0
 }
 
-func (c *Chain) done(x *Exchange, i int, o Outcome) {
+// done ends it for the filters that are left, up to one that panics.
+func (c *Chain) done(x *Exchange, o Outcome) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.caught(x, i, v)
+			c.caught(x, x.ran, v)
 		}
 	}()
-	c.at(x, i).Done(x, &x.slots[i], o)
+	for x.ran > 0 {
+		x.ran--
+		c.at(x, x.ran).Done(x, &x.slots[x.ran], o)
+	}
 }
 
 func (c *Chain) caught(x *Exchange, i int, v any) *Reply {

@@ -140,13 +140,14 @@ func violations(tree imports) []string {
 						p == module+"/gateway/internalserver"
 				}))
 		case within(module+"/"+folder, metrics):
-			deny("whatever counts imports it, so it knows nothing of ours", in(direct, module))
+			deny("whatever counts imports it, so it knows nothing of ours but parts by processor",
+				slices.DeleteFunc(in(direct, module), func(p string) bool { return p == processors }))
 		case within(folder, "gateway/policy"):
 			deny("it builds chains for Envoy too, so it imports no engine", reach(tree, pkg, engine...))
 		case in([]string{pkg}, engine...) != nil:
 			deny("the engine knows no policy", slices.DeleteFunc(in(direct, module+"/filters",
 				module+"/gateway/policy"), func(p string) bool {
-				return p == module+"/filters"
+				return p == module+"/filters" || p == processors
 			}))
 		case within(folder, "sagaclient"):
 			deny("services import it, so it brings no gateway", reach(tree, pkg, module+"/gateway", module+"/filters"))
@@ -182,6 +183,9 @@ var engine = []string{
 // metrics is the package through which everything is counted.
 const metrics = module + "/gateway/metric"
 
+// processors is the package by which tables are divided by processor. It needs the standard library only.
+const processors = module + "/filters/processor"
+
 // storeOf returns the folder below filters/store that a folder belongs to.
 func storeOf(folder string) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(folder, "filters/store/"), "/")
@@ -191,7 +195,7 @@ func storeOf(folder string) string {
 // leaf reports whether a folder is one that every policy builds on, and that therefore builds on
 // nothing.
 func leaf(folder string) bool {
-	return folder == "filters" || folder == "filters/ref" || module+"/"+folder == reader
+	return folder == "filters" || folder == "filters/ref" || in([]string{module + "/" + folder}, reader, processors) != nil
 }
 
 // reader is the package that reads members of bodies, for package filters and for the references.
@@ -199,7 +203,7 @@ const reader = module + "/filters/jsonscan"
 
 // shared reports whether a package is one that policies may share.
 func shared(pkg string) bool {
-	return in([]string{pkg}, module+"/filters/ref", module+"/filters/store") != nil
+	return in([]string{pkg}, module+"/filters/ref", module+"/filters/store", processors) != nil
 }
 
 // owner returns the filter that a package belongs to, "" for package filters and everything

@@ -71,6 +71,9 @@ type Exchange struct {
 	Step        string // of a transaction, in the call of one of its branches
 	Reservation *Reservation
 
+	// Admitted is when the limiter of the service let the exchange pass, for the filters behind it, which then need not
+	// look at the clock; zero: there is none.
+	Admitted time.Time
 	// Dispatched is set by the engine before the first byte goes to the service.
 	Dispatched bool
 	// Service and Endpoint are where the exchange went last: the service's name, and the address of the
@@ -180,6 +183,8 @@ type Response struct {
 	Provisional bool
 	// Local: the gateway made this response, be it a refusal or not.
 	Local bool
+	// At is when its head came from the service, where that was just now and the engine knows; else zero.
+	At time.Time
 	// Body is the body, whole, when Whole is set; else it has not been read and streams past the
 	// filters.
 	Body  []byte
@@ -210,10 +215,9 @@ func (x *Exchange) Begin(ctx context.Context, load func(limit int64) ([]byte, er
 		scratch = nil
 	}
 	document.Reset()
-	*x = Exchange{
-		Header: header, Inject: inject, Params: params, ctx: ctx, loadBody: load, scratch: scratch, document: document,
-	}
-	x.Response.Header = responseHeader
+	*x = Exchange{} // and nothing else at once: that would be made elsewhere and copied
+	x.Header, x.Inject, x.Params, x.ctx, x.loadBody = header, inject, params, ctx, load
+	x.scratch, x.document, x.Response.Header = scratch, document, responseHeader
 }
 
 const (

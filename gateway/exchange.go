@@ -405,6 +405,9 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 		f.noteWantsTLS(x, response)
 	}
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
+	if r, ok := response.(*http1.Response); ok {
+		x.Response.At = r.At()
+	}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}
 	kind := streamOf(x, length)

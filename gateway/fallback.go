@@ -3,8 +3,6 @@ package gateway
 import (
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -14,8 +12,8 @@ import (
 // sees the refusal and settles by it, so a key becomes free and a permit is given back as without a
 // fallback, and whoever joined the request goes on for itself.
 type fallback struct {
-	on    map[filters.Reason]prometheus.Counter // what it stands in for, and how often it did
-	reply *filters.Reply                        // a fixed response; nil: a service
+	on    map[filters.Reason]filters.Counter // what it stands in for, and how often it did
+	reply *filters.Reply                     // a fixed response; nil: a service
 	// The service: what of the policies is its own, and where it is.
 	chain  *filters.Chain
 	target *forward
@@ -37,7 +35,7 @@ func (b *builder) fallback(r *config.Route, onPanic filters.PanicHandler) (*fall
 	if c == nil {
 		return nil, nil
 	}
-	f := &fallback{on: map[filters.Reason]prometheus.Counter{}}
+	f := &fallback{on: map[filters.Reason]filters.Counter{}}
 	for _, word := range c.On {
 		reason := reasonsOf[word]
 		f.on[reason] = b.metrics.fallbacks.WithLabelValues(r.Name, string(reason))

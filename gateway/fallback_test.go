@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -43,7 +42,7 @@ func TestFallbackToAResponse(t *testing.T) {
 	s := newService(t, failing)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+s.URL+`"], timeout: 400ms, breaker: {errors: 90%, minRequests: 4, openFor: 10m}}
+  a: {endpoints: ["`+s.URL+`"], timeout: 1500ms, breaker: {errors: 90%, minRequests: 4, openFor: 10m}}
   b: {endpoints: ["`+s.URL+`"]}`+fallbackRoutes)
 	// After dispatch a safe request falls back, and no other does.
 	for _, c := range []struct {
@@ -112,7 +111,7 @@ func TestFallbackToAService(t *testing.T) {
 	})
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+a.URL+`"], timeout: 400ms, breaker: {errors: 50%, minRequests: 2, openFor: 10m}}
+  a: {endpoints: ["`+a.URL+`"], timeout: 1500ms, breaker: {errors: 50%, minRequests: 2, openFor: 10m}}
   b: {endpoints: ["`+b.URL+`"], breaker: {errors: 50%, minRequests: 10, openFor: 10m}}`+fallbackRoutes)
 	if r := g.do("GET", "/other/x", "", "X-Hang", "1"); r.status != 200 || r.body != "from b" ||
 		r.header.Get("Sluice-Fallback") != "upstream-timeout" {
@@ -158,7 +157,7 @@ func TestNoFallbackBehindAnUnknownOutcome(t *testing.T) {
 	a, b := newService(t, failing), newService(t, echo)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+a.URL+`"], timeout: 400ms, breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
+  a: {endpoints: ["`+a.URL+`"], timeout: 1500ms, breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
   b: {endpoints: ["`+b.URL+`"]}
 routes:
   - {name: a, match: {path: /a}, service: a, idempotency: {onUnknown: retry}, fallback: {service: b}}
@@ -180,7 +179,7 @@ routes:
 func TestWhatFallsBack(t *testing.T) {
 	t.Parallel()
 	n := prometheus.NewCounter(prometheus.CounterOpts{Name: "n"})
-	f := &fallback{on: map[filters.Reason]prometheus.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
+	f := &fallback{on: map[filters.Reason]filters.Counter{filters.UpstreamTimeout: n}, reply: &filters.Reply{}}
 	for _, c := range []struct {
 		method, key string
 		attempt     int
@@ -285,16 +284,12 @@ func TestFallbackBeyondADeadline(t *testing.T) {
 	t.Parallel()
 	a := newService(t, failing)
 	b := newService(t, echo)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := nobodyAt(t)
 	g := start(t, head+`
 services:
   a: {endpoints: ["`+a.URL+`"], timeout: 20s}
   b: {endpoints: ["`+b.URL+`"]}
-  c: {endpoints: ["h2c://`+closed.Addr().String()+`"], breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
+  c: {endpoints: ["h2c://`+closed+`"], breaker: {errors: 50%, minRequests: 1, openFor: 10m}}
 routes:
   - {name: a, match: {path: /a}, service: a, timeout: 100ms, fallback: {service: b, on: [timeout]}}
   - {name: c, match: {path: /s/**}, service: c, fallback: {status: 200}}

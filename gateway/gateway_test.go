@@ -223,15 +223,11 @@ func TestUpstreamFailures(t *testing.T) {
 			io.WriteString(w, "early")
 		}
 	})
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := nobodyAt(t)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["`+s.URL+`"], timeout: 300ms}
-  gone: {endpoints: ["http://`+closed.Addr().String()+`"]}
+  a: {endpoints: ["`+s.URL+`"], timeout: 2s}
+  gone: {endpoints: ["http://`+closed+`"]}
 routes:
   - {name: gone, match: {path: /gone}, service: gone, idempotency: {}}
   - {name: all, match: {path: /**}, service: a, idempotency: {}}

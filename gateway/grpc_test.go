@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -315,13 +314,9 @@ services: {a: {endpoints: ["h2c://`+s.address+`"]}}`+grpcRoutes)
 func TestRefusalsOfGRPC(t *testing.T) {
 	t.Parallel()
 	s := newGRPCService(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := nobodyAt(t)
 	g := start(t, head+`
-services: {a: {endpoints: ["h2c://`+s.address+`"]}, none: {endpoints: ["h2c://`+closed.Addr().String()+`"]}}
+services: {a: {endpoints: ["h2c://`+s.address+`"]}, none: {endpoints: ["h2c://`+closed+`"]}}
 limits: {one: {scope: local, per: [principal], rate: 1/h, burst: 1}}`+grpcRoutes+`
   - {name: down, match: {path: /down}, service: none}
   - {name: limited, match: {path: /limited/**}, service: a, limits: [one]}

@@ -1,10 +1,10 @@
 package gateway
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transaction"
 	"github.com/sluice-gateway/sluice/gateway/transaction/notify"
@@ -15,17 +15,17 @@ import (
 type metrics struct {
 	registry *policy.Metrics
 
-	requests       *prometheus.CounterVec   // route, code, reason
-	durations      *prometheus.HistogramVec // route
-	tunnelEnds     *prometheus.CounterVec   // route, reason
-	fallbacks      *prometheus.CounterVec   // route, reason
-	submits        *prometheus.CounterVec   // result
-	transactions   *prometheus.CounterVec   // result
-	branchCalls    prometheus.Counter
-	branchFailures prometheus.Counter
-	notifications  *prometheus.CounterVec // result
-	panics         prometheus.Counter
-	logLeftOut     *prometheus.CounterVec // reason
+	requests       *metric.CounterVec   // route, code, reason
+	durations      *metric.HistogramVec // route
+	tunnelEnds     *metric.CounterVec   // route, reason
+	fallbacks      *metric.CounterVec   // route, reason
+	submits        *metric.CounterVec   // result
+	transactions   *metric.CounterVec   // result
+	branchCalls    filters.Counter
+	branchFailures filters.Counter
+	notifications  *metric.CounterVec // result
+	panics         filters.Counter
+	logLeftOut     *metric.CounterVec // reason
 	config         *configMetrics
 	upstream       *upstreamMetrics
 	store          *storeMetrics

@@ -243,15 +243,11 @@ routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 // TestUnreadyUntilStore: before the store has been reached once the gateway is not ready.
 func TestUnreadyUntilStore(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	taken.Close() // nobody listens there
+	taken := nobodyAt(t)
 	g := start(t, `version: 1
 listen: {http: "127.0.0.1:0"}
 admin: {address: "127.0.0.1:0"}
-store: {redis: {addresses: ["`+taken.Addr().String()+`"]}}
+store: {redis: {addresses: ["`+taken+`"]}}
 routes: [{name: all, match: {path: /**}, respond: {status: 204}}]
 `)
 	r := fetch(t, "http://"+g.at.Admin+"/readyz", "GET", "")

@@ -169,11 +169,7 @@ services: {a: {endpoints: ["`+slow.URL+`", "`+quick.URL+`"], timeout: 20s}}`+all
 
 func TestRepeatsGoToAnotherEndpoint(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	// Takes the connection, reads the request and closes it: not to be repeated for a POST,
 	// whatever the retries.
 	var read atomic.Int64
@@ -186,8 +182,8 @@ func TestRepeatsGoToAnotherEndpoint(t *testing.T) {
 	s := newService(t, echo)
 	g := start(t, head+`
 services:
-  a: {endpoints: ["http://`+dead.Addr().String()+`", "`+s.URL+`"], retries: {attempts: 1, budget: 100%}}
-  once: {endpoints: ["http://`+dead.Addr().String()+`", "`+s.URL+`"]}
+  a: {endpoints: ["http://`+dead+`", "`+s.URL+`"], retries: {attempts: 1, budget: 100%}}
+  once: {endpoints: ["http://`+dead+`", "`+s.URL+`"]}
   closing: {endpoints: ["http://`+closing+`"], retries: {attempts: 3, budget: 100%}}
 routes:
   - {name: once, match: {path: /once}, service: once}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -137,16 +136,12 @@ routes: [{name: all, match: {path: /**}, service: stays}]
 // too.
 func TestHealthOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	s := newPatient(t)
 	g := start(t, head+`
-services: {a: {endpoints: ["http://`+dead.Addr().String()+`", "`+s.URL+`"], health: {path: /healthz, every: 100ms}}}`+allToA)
+services: {a: {endpoints: ["http://`+dead+`", "`+s.URL+`"], health: {path: /healthz, every: 100ms}}}`+allToA)
 	until(t, func() bool {
-		return g.metric(`sluice_upstream_healthy{endpoint="`+dead.Addr().String()+`",service="a"}`) == 0
+		return g.metric(`sluice_upstream_healthy{endpoint="`+dead+`",service="a"}`) == 0
 	})
 	for range 20 {
 		if r := g.do("POST", "/", "{}"); r.status != 200 {

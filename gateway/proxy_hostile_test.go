@@ -28,7 +28,7 @@ func TestHostileServices(t *testing.T) {
 		}
 	})
 	services := "services: {a: {endpoints: [\"http://" + address + "\"], timeout: 20s}, " +
-		"short: {endpoints: [\"http://" + address + "\"], timeout: 400ms}}\n"
+		"short: {endpoints: [\"http://" + address + "\"], timeout: 1200ms}}\n"
 	routes := "routes:\n"
 	for _, path := range []string{"drip", "silent", "chunk-stops", "stops"} { // what ends with the timeout alone
 		routes += "  - {name: keyed-" + path + ", match: {methods: [POST], path: /" + path +

@@ -62,7 +62,7 @@ func echoTunnel(_ int64, c net.Conn, r *bufio.Reader) {
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	g := start(t, head+`
-services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 300ms, breaker: {minRequests: 1}}}`+allToA)
+services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 1500ms, breaker: {minRequests: 1}}}`+allToA)
 	const counted = `sluice_requests_total{code="101",reason="",route="all"}`
 
 	c := g.dial()
@@ -85,7 +85,7 @@ services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 30
 	}
 	began := time.Now()
 	// Longer than the service's time, which is not for tunnels.
-	until(t, func() bool { return time.Since(began) > 500*time.Millisecond })
+	until(t, func() bool { return time.Since(began) > 1800*time.Millisecond })
 	c.send("late ")
 	expect("late ")
 	c.Conn.(*net.TCPConn).CloseWrite()

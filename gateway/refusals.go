@@ -3,13 +3,13 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // fault is why a response is not the service's, or not the whole of it, in the operator's words. It is a
@@ -44,10 +44,13 @@ func (f *forward) fault(x *filters.Exchange, what string, err error) *fault {
 // heard for ten minutes is forgotten. Nothing here is on the way of a request that is not refused.
 type refusalLog struct {
 	logger  *slog.Logger
-	leftOut *prometheus.CounterVec // reason
+	leftOut *metric.CounterVec // reason
 
-	mu    sync.RWMutex
-	kinds map[refusalKind]*refusals
+	known atomic.Pointer[map[refusalKind]*refusals] // a copy of kinds that takes no lock, and may lack the latest
+
+	mu     sync.Mutex
+	kinds  map[refusalKind]*refusals
+	missed int // lookups since that copy that it had no answer to
 
 	lines [2]lineBudget // by whether a service or the gateway failed
 }
@@ -72,6 +75,18 @@ type refusalKind struct {
 type refusals struct {
 	next    atomic.Int64 // before which there is no line, in nanoseconds of the Unix epoch
 	leftOut atomic.Int64
+	counter atomic.Pointer[metric.CounterSeries] // of the reason; nil until something is left out
+}
+
+// leaveOut counts one that has no line, for the next line and for the metric.
+func (r *refusals) leaveOut(counters *metric.CounterVec, reason filters.Reason) {
+	r.leftOut.Add(1)
+	c := r.counter.Load()
+	if c == nil {
+		c = counters.WithLabelValues(string(reason))
+		r.counter.Store(c)
+	}
+	c.Inc()
 }
 
 // lineBudget bounds the lines within a second.
@@ -85,20 +100,32 @@ func (b *lineBudget) take(now time.Time) bool {
 	return b.lines.Add(1) <= linesPerSecond
 }
 
-func newRefusalLog(l *slog.Logger, leftOut *prometheus.CounterVec) *refusalLog {
-	return &refusalLog{logger: l, leftOut: leftOut, kinds: map[refusalKind]*refusals{}}
+func newRefusalLog(l *slog.Logger, leftOut *metric.CounterVec) *refusalLog {
+	log := &refusalLog{logger: l, leftOut: leftOut, kinds: map[refusalKind]*refusals{}}
+	log.publishLocked()
+	return log
+}
+
+// publishLocked renews the copy that is read without the lock.
+func (l *refusalLog) publishLocked() {
+	known := maps.Clone(l.kinds)
+	l.known.Store(&known)
+	l.missed = 0
 }
 
 // of returns the refusals of a kind.
 func (l *refusalLog) of(k refusalKind) *refusals {
-	l.mu.RLock()
-	r := l.kinds[k]
-	l.mu.RUnlock()
+	r := (*l.known.Load())[k]
 	if r != nil {
 		return r
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer func() {
+		if l.missed++; l.missed >= len(l.kinds) { // so a lookup copies two kinds in the mean, at most
+			l.publishLocked()
+		}
+	}()
 	if len(l.kinds) >= refusalKindsMax {
 		k = refusalKind{reason: k.reason, failed: k.failed} // reasons are few
 	}
@@ -143,8 +170,7 @@ func (l *refusalLog) tellOf(route string, x *filters.Exchange, r *filters.Respon
 	next := of.next.Load()
 	if now.UnixNano() < next || !of.next.CompareAndSwap(next, now.Add(every(k.failed)).UnixNano()) ||
 		!l.budget(k.failed).take(now) {
-		of.leftOut.Add(1)
-		l.leftOut.WithLabelValues(string(k.reason)).Inc()
+		of.leaveOut(l.leftOut, k.reason)
 		return
 	}
 	l.write(k, x, r, why, of.leftOut.Swap(0))
@@ -253,6 +279,7 @@ func (l *refusalLog) settle(now time.Time) {
 func (l *refusalLog) quiet(now time.Time) map[refusalKind]*refusals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.publishLocked()
 	quiet := map[refusalKind]*refusals{}
 	for k, r := range l.kinds {
 		next := time.Unix(0, r.next.Load())

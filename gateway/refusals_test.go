@@ -63,18 +63,6 @@ func silentService(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// closedPort is one on which nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	return port
-}
-
 // certificateOf writes the certificate of a test server to a file.
 func certificateOf(t *testing.T, s *httptest.Server) string {
 	t.Helper()
@@ -112,7 +100,7 @@ func TestCausesOfBrokenServices(t *testing.T) {
 		want           string // of the cause
 		detail         string // of the problem, "" is any
 	}{
-		"refused": {"http://127.0.0.1:" + closedPort(t), "", 502, filters.UpstreamUnreachable,
+		"refused": {"http://" + nobodyAt(t), "", 502, filters.UpstreamUnreachable,
 			"the connection was refused: nothing listens at that address and port", ""},
 		"dns": {"http://nobody.invalid:80", "", 502, filters.UpstreamUnreachable,
 			"DNS (knows no address of the endpoint's name|does not answer)", ""},

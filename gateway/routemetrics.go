@@ -10,6 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sluice-gateway/sluice/filters"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/tracing"
 )
 
@@ -18,14 +19,14 @@ import (
 // needs it.
 type routeMetrics struct {
 	route    string
-	requests *prometheus.CounterVec
-	duration prometheus.Observer
+	requests *metric.CounterVec
+	duration *metric.HistogramSeries
 
 	// The counters of the responses so far: those without a reason, which are nearly all, by class
 	// and status, the others in a map. It is bounded by the statuses times the reasons.
 	plain  statusCounters
 	mu     sync.RWMutex
-	others map[responseKey]prometheus.Counter
+	others map[responseKey]*metric.CounterSeries
 }
 
 // statusCounters has counters by status. What is looked up is there at the next look; the zero value has none. It is
@@ -36,25 +37,22 @@ type statusCounters [statusClasses]atomic.Pointer[statusClass]
 const statusClasses = 9
 
 // statusClass has the counters of one class, by the last two digits.
-type statusClass [100]atomic.Pointer[prometheus.Counter]
+type statusClass [100]atomic.Pointer[metric.CounterSeries]
 
 // of returns the counter of a status, nil while there is none. The status has three digits.
-func (s *statusCounters) of(status int) prometheus.Counter {
+func (s *statusCounters) of(status int) *metric.CounterSeries {
 	class := s[status/100-1].Load()
 	if class == nil {
 		return nil
 	}
-	if c := class[status%100].Load(); c != nil {
-		return *c
-	}
-	return nil
+	return class[status%100].Load()
 }
 
 // keep has a counter be that of a status. Two at once keep the same one.
-func (s *statusCounters) keep(status int, c prometheus.Counter) prometheus.Counter {
+func (s *statusCounters) keep(status int, c *metric.CounterSeries) *metric.CounterSeries {
 	class := &s[status/100-1]
 	class.CompareAndSwap(nil, new(statusClass))
-	class.Load()[status%100].Store(&c)
+	class.Load()[status%100].Store(c)
 	return c
 }
 
@@ -97,7 +95,7 @@ func (r *routeMetrics) countOther(key responseKey) {
 		child = r.child(key)
 		r.mu.Lock()
 		if r.others == nil {
-			r.others = map[responseKey]prometheus.Counter{}
+			r.others = map[responseKey]*metric.CounterSeries{}
 		}
 		r.others[key] = child
 		r.mu.Unlock()
@@ -105,7 +103,7 @@ func (r *routeMetrics) countOther(key responseKey) {
 	child.Inc()
 }
 
-func (r *routeMetrics) child(key responseKey) prometheus.Counter {
+func (r *routeMetrics) child(key responseKey) *metric.CounterSeries {
 	return r.requests.WithLabelValues(r.route, strconv.Itoa(key.status), string(key.reason))
 }
 

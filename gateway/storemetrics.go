@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -14,8 +15,8 @@ import (
 // storeMetrics is what is counted of the store.
 type storeMetrics struct {
 	up           prometheus.Gauge
-	failovers    prometheus.Counter
-	unreplicated prometheus.Counter
+	failovers    filters.Counter
+	unreplicated filters.Counter
 	claim        operationMetrics
 	change       operationMetrics
 	get          operationMetrics
@@ -23,8 +24,8 @@ type storeMetrics struct {
 
 // operationMetrics is what is counted of one operation.
 type operationMetrics struct {
-	duration prometheus.Observer
-	errors   prometheus.Counter
+	duration filters.Observer
+	errors   filters.Counter
 }
 
 func newStoreMetrics(r *policy.Metrics) *storeMetrics {

@@ -46,11 +46,11 @@ func paced(w http.ResponseWriter, r *http.Request) {
 }
 
 // pacedGateway stands before such a service over HTTP/1.1, the routes /one/**, and over HTTP/2,
-// /two/**. Its timeout is half a second.
+// /two/**.
 func pacedGateway(t *testing.T, service, route string) *running {
 	one, two := newService(t, paced), newHTTP2Service(t, http.HandlerFunc(paced))
 	of := func(endpoint string) string {
-		return `{endpoints: ["` + endpoint + `"], timeout: 500ms, ` + service + `}`
+		return `{endpoints: ["` + endpoint + `"], ` + service + `}`
 	}
 	return start(t, strings.Replace(head, "listen: {", "listen: {idleTimeout: 300ms, ", 1)+`
 services: {one: `+of(one.URL)+`, two: `+of("h2c://"+two.address)+`}
@@ -63,14 +63,14 @@ routes:
 // A response may take any time as long as it goes on; a stream may be silent, too.
 func TestResponsesOutliveTheTimeout(t *testing.T) {
 	t.Parallel()
-	g := pacedGateway(t, "breaker: {minRequests: 1, slow: {over: 1s}, openFor: 60s}", "")
+	g := pacedGateway(t, "timeout: 2s, breaker: {minRequests: 1, slow: {over: 2500ms}, openFor: 60s}", "")
 	var all sync.WaitGroup
 	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": http2Client(t)} {
 		for _, service := range []string{"one", "two"} {
 			for _, what := range []string{
-				"pieces=20&pause=100", "pieces=3&pause=700&type=text/event-stream",
-				"pieces=3&pause=700&type=application/x-ndjson%3Bcharset=utf-8",
-				"pieces=3&pause=700&type=application/grpc",
+				"pieces=25&pause=100", "pieces=2&pause=2300&type=text/event-stream",
+				"pieces=2&pause=2300&type=application/x-ndjson%3Bcharset=utf-8",
+				"pieces=2&pause=2300&type=application/grpc",
 			} {
 				all.Go(func() {
 					resp, err := c.Get("http://" + g.at.HTTP + "/" + service + "/?" + what)
@@ -80,7 +80,7 @@ func TestResponsesOutliveTheTimeout(t *testing.T) {
 					}
 					defer resp.Body.Close()
 					b, err := io.ReadAll(resp.Body)
-					if n := strings.Count(string(b), string(framed("p"))); err != nil || n != 3 && n != 20 {
+					if n := strings.Count(string(b), string(framed("p"))); err != nil || n != 2 && n != 25 {
 						t.Errorf("%s %s %s: %q, %v", name, service, what, b, err)
 					}
 				})
@@ -96,9 +96,9 @@ func TestResponsesOutliveTheTimeout(t *testing.T) {
 			t.Errorf("the breaker of %s is %v", service, n)
 		}
 		// Of the streams what counts is their heads.
-		const le = `sluice_request_duration_seconds_bucket{route="%s",le="0.5"}`
+		const le = `sluice_request_duration_seconds_bucket{route="%s",le="2.5"}`
 		if n := g.metric(fmt.Sprintf(le, service)); n != 6 {
-			t.Errorf("%s: %v of 6 streams took less than half a second", service, n)
+			t.Errorf("%s: %v of 6 streams took less time than a pause in them", service, n)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestResponsesOutliveTheTimeout(t *testing.T) {
 // and the metrics and the log say so. A stream has a silence of its own.
 func TestCutResponses(t *testing.T) {
 	t.Parallel()
-	g := pacedGateway(t, "streamIdleTimeout: 900ms", "")
+	g := pacedGateway(t, "timeout: 2s, streamIdleTimeout: 3s", "")
 	var all sync.WaitGroup
 	for name, c := range map[string]*http.Client{"HTTP/1.1": client, "HTTP/2": http2Client(t)} {
 		for _, service := range []string{"one", "two"} {
@@ -127,9 +127,9 @@ func TestCutResponses(t *testing.T) {
 					if err == nil || len(b) > 0 != strings.HasPrefix(what, "pieces") {
 						t.Errorf("%s %s %s: %q, %v", name, service, what, b, err)
 					}
-					least := 500 * time.Millisecond
+					least := 2 * time.Second
 					if strings.HasSuffix(what, "stream") {
-						least = 900 * time.Millisecond
+						least = 3 * time.Second
 					}
 					if took := time.Since(began); took < least && strings.Contains(what, "hang") {
 						t.Errorf("%s %s %s: cut off after %v", name, service, what, took)
@@ -171,14 +171,14 @@ func TestStatusOfCutGRPC(t *testing.T) {
 		paced(w, r)
 	}))
 	g := start(t, head+`
-services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 500ms, streamIdleTimeout: 700ms}}`+allToA)
+services: {a: {endpoints: ["h2c://`+s.address+`"], timeout: 1s, streamIdleTimeout: 4s}}`+allToA)
 	c := http2Client(t)
 	for path, want := range map[string]string{
-		"/headless?end=hang":                             "head 4",
-		"/headless?end=break":                            "head 14",
-		"/?pieces=1&end=hang&type=application/grpc":      "trailer 4",
-		"/?pieces=1&end=break&type=application/grpc":     "trailer 14",
-		"/?pieces=2&pause=600&type=application/grpc%2Bx": "trailer 0",
+		"/headless?end=hang":                              "head 4",
+		"/headless?end=break":                             "head 14",
+		"/?pieces=1&end=hang&type=application/grpc":       "trailer 4",
+		"/?pieces=1&end=break&type=application/grpc":      "trailer 14",
+		"/?pieces=2&pause=1200&type=application/grpc%2Bx": "trailer 0",
 	} {
 		r := grpcCall(t, c, "http://"+g.at.HTTP+path, "")
 		text := r.header.Get("Grpc-Message") + r.trailer.Get("Grpc-Message")
@@ -232,18 +232,18 @@ func TestRestingUploads(t *testing.T) {
 	}))
 	g := start(t, head+`
 services:
-  one: {endpoints: ["`+one.URL+`"], timeout: 200ms, breaker: {minRequests: 1}}
-  two: {endpoints: ["h2c://`+two.address+`"], timeout: 200ms, breaker: {minRequests: 1}}
+  one: {endpoints: ["`+one.URL+`"], timeout: 1s, breaker: {minRequests: 1}}
+  two: {endpoints: ["h2c://`+two.address+`"], timeout: 1s, breaker: {minRequests: 1}}
 routes:
   - {name: one, match: {path: /one}, service: one}
-  - {name: two, match: {path: /two}, service: two, timeout: 250ms}
+  - {name: two, match: {path: /two}, service: two, timeout: 1200ms}
 `)
 	for _, path := range []string{"/one", "/two"} {
 		c := g.dial()
 		c.send("POST " + path + " HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
 		for range 2 {
 			began := time.Now()
-			until(t, func() bool { return time.Since(began) > 400*time.Millisecond })
+			until(t, func() bool { return time.Since(began) > 1500*time.Millisecond })
 			c.send("x")
 		}
 		if r := c.readResponse(); r.status != 200 {
@@ -453,7 +453,7 @@ routes:
 // a client ends a stream.
 func TestClientsThatLeaveAreCounted(t *testing.T) {
 	t.Parallel()
-	g := pacedGateway(t, "", "")
+	g := pacedGateway(t, "timeout: 60s", "")
 	for _, c := range []struct{ path, reason string }{
 		{"/one/?end=hang", "client-gone"}, {"/two/?end=hang&type=text/event-stream", ""},
 	} {

@@ -45,7 +45,8 @@ func below(parent otlptest.Span) func(otlptest.Span) bool {
 	return func(s otlptest.Span) bool { return s.Parent == parent.ID && s.Trace == parent.Trace }
 }
 
-// nobodyAt returns an address at which nobody listens.
+// nobodyAt returns an address at which nobody listens, now or later: a port that a listener has left may be the next
+// one's.
 func nobodyAt(t *testing.T) string {
 	t.Helper()
 	address, err := freeport.Pick()
@@ -299,7 +300,7 @@ func TestTracesOfATransaction(t *testing.T) {
 	c, s := otlptest.Start(t), newService(t, echo)
 	d := newKeeper(t)
 	redis := redistest.Run(t, redistest.Options{})
-	text := strings.Replace(head, "{memory: {}}", `{redis: {addresses: ["`+redis.Addr()+`"]}}`, 1) + `
+	text := strings.Replace(head, "{memory: {}}", `{redis: {addresses: ["`+redis.Addr()+`"], timeout: 10s}}`, 1) + `
 tracing: {endpoint: "` + c.HTTP + `", protocol: http, sample: %s}
 coordinator: {dtm: {endpoints: ["` + d.URL + `"], branches: "127.0.0.1:0", secret: 0123456789abcdef0123456789abcdef}}
 services: {stock: {endpoints: ["` + s.URL + `"]}}

@@ -61,7 +61,7 @@ routes: [{name: all, match: {path: /**}, service: a}]
 	for name, c := range map[string]*http.Client{"HTTP/2": {Transport: &http.Transport{Protocols: &p}},
 		"HTTP/1.1": {Transport: &http.Transport{}}} {
 		for range 60 {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			body, feed := io.Pipe()
 			context.AfterFunc(ctx, func() { feed.CloseWithError(ctx.Err()) })
 			req, err := http.NewRequestWithContext(ctx, "POST", "http://"+g.at.HTTP+"/", body)

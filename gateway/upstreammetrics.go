@@ -9,25 +9,26 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluice-gateway/sluice/gateway/metric"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // upstreamMetrics is what is counted of the services.
 type upstreamMetrics struct {
-	responses       *prometheus.CounterVec   // service, code
-	failures        *prometheus.CounterVec   // service, reason
-	connects        *prometheus.CounterVec   // service
-	connectFailures *prometheus.CounterVec   // service
-	retries         *prometheus.CounterVec   // service
-	refused         *prometheus.CounterVec   // service
-	hedges          *prometheus.CounterVec   // service
-	hedgesWon       *prometheus.CounterVec   // service
-	lookups         *prometheus.CounterVec   // service
-	lookupFailures  *prometheus.CounterVec   // service
-	healthy         *prometheus.GaugeVec     // service, endpoint
-	ejected         *prometheus.CounterVec   // service
-	duration        *prometheus.HistogramVec // service
+	responses       *metric.CounterVec   // service, code
+	failures        *metric.CounterVec   // service, reason
+	connects        *metric.CounterVec   // service
+	connectFailures *metric.CounterVec   // service
+	retries         *metric.CounterVec   // service
+	refused         *metric.CounterVec   // service
+	hedges          *metric.CounterVec   // service
+	hedgesWon       *metric.CounterVec   // service
+	lookups         *metric.CounterVec   // service
+	lookupFailures  *metric.CounterVec   // service
+	healthy         *prometheus.GaugeVec // service, endpoint
+	ejected         *metric.CounterVec   // service
+	duration        *metric.HistogramVec // service
 
 	mu      sync.Mutex
 	watches map[endpointKey]*healthWatch // what publishes the health of an endpoint
@@ -36,7 +37,7 @@ type upstreamMetrics struct {
 type endpointKey struct{ service, endpoint string }
 
 func newUpstreamMetrics(r *policy.Metrics) *upstreamMetrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+	counter := func(name, help string, labels ...string) *metric.CounterVec {
 		return r.Counter("upstream_"+name, help, append([]string{"service"}, labels...)...)
 	}
 	return &upstreamMetrics{
@@ -103,7 +104,7 @@ func (m *upstreamMetrics) of(service string, logger *slog.Logger) upstream.Metri
 // serviceResponses counts the responses of one service.
 type serviceResponses struct {
 	service   string
-	responses *prometheus.CounterVec
+	responses *metric.CounterVec
 	counters  statusCounters
 }
 

@@ -209,7 +209,7 @@ func TestServiceOfAKeyOutlivesTheGateway(t *testing.T) {
 	redis := redistest.Run(t, redistest.Options{})
 	for name, store := range map[string]string{
 		"embedded": "{embedded: {dir: " + strconv.Quote(t.TempDir()) + "}}",
-		"redis":    `{redis: {addresses: ["` + redis.Addr() + `"]}}`,
+		"redis":    `{redis: {addresses: ["` + redis.Addr() + `"], timeout: 10s}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			main, canary := newOrder(t, "order"), newOrder(t, "order-canary")

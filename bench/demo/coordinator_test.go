@@ -22,7 +22,7 @@ exec sleep 600
 // pids returns the ids of the coordinators that were started, once there are n.
 func pids(t *testing.T, dir string, n int) []int {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		b, _ := os.ReadFile(filepath.Join(dir, "pids")) // not there before the first start
 		lines := strings.Fields(string(b))
 		if len(lines) >= n {

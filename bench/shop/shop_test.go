@@ -28,7 +28,7 @@ func open(t *testing.T, o Options) *Shop {
 
 func close2(t *testing.T, s *Shop) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,16 +25,16 @@ func TestBoltIsTakenOver(t *testing.T) {
 	if _, err := http.Get("http://" + p.addr + "/api/dtmsvr/subscribe?topic=paid&url=" + s.URL + "/topic"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the second branches run", func() bool { return s.hangs.Load() == 2 })
-	eventually(t, 20*time.Second, "the first has ended",
+	eventually(t, "the second branches run", func() bool { return s.hangs.Load() == 2 })
+	eventually(t, "the first has ended",
 		func() bool { return p.status(t, "ended0000001") == "succeed" })
 	p.cmd.Process.Kill()
-	p.exit(t, 10*time.Second)
+	p.exit(t)
 	close(s.hold)
 
 	p = start(t, "--listen", "127.0.0.1:0", "--data", dir)
 	for _, gid := range []string{"ended0000001", "running00001", "running0000"} {
-		eventually(t, 40*time.Second, gid+" succeeds", func() bool { return p.status(t, gid) == "succeed" })
+		eventually(t, gid+" succeeds", func() bool { return p.status(t, gid) == "succeed" })
 	}
 	if s.count("/first/do") != 1 || s.count("/other/do") != 1 || s.count("/last/do") != 1 || s.count("/ok/do") != 1 {
 		t.Errorf("calls: first %d, other %d, last %d, ok %d; want 1 each", s.count("/first/do"), s.count("/other/do"),
@@ -48,7 +47,7 @@ func TestBoltIsTakenOver(t *testing.T) {
 		t.Errorf("nothing was said of it: %s", p.stderr.String())
 	}
 	p.cmd.Process.Kill()
-	p.exit(t, 10*time.Second)
+	p.exit(t)
 	if _, err := os.Stat(filepath.Join(dir, "dtm.bolt")); !os.IsNotExist(err) {
 		t.Errorf("dtm.bolt is still there: %v", err)
 	}
@@ -137,7 +136,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the log does not say why: %s", p.stderr.String())
 	}
 	limit(t, p, unix.RLIM_INFINITY)
-	eventually(t, 30*time.Second, "it takes sagas again",
+	eventually(t, "it takes sagas again",
 		func() bool { return p.trySubmit("after0000001", s.URL+"/after") == 200 })
 	if s.count("/after/do") != 1 {
 		t.Errorf("the branch was called %d times", s.count("/after/do"))
@@ -176,13 +175,13 @@ func TestKilledUnderLoad(t *testing.T) {
 			})
 		}
 		want := 100 * (round + 1)
-		eventually(t, 30*time.Second, "some are done", func() bool {
+		eventually(t, "some are done", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(acknowledged) >= want
 		})
 		p.cmd.Process.Kill()
-		p.exit(t, 10*time.Second)
+		p.exit(t)
 		callers.Wait()
 	}
 	p := start(t, "--listen", "127.0.0.1:0", "--data", dir)
@@ -211,7 +210,7 @@ func TestQuietLog(t *testing.T) {
 	if code := p.trySubmit("bad000000001", s.URL+"/refuse"); code != 409 {
 		t.Fatalf("refused: %d", code)
 	}
-	eventually(t, 10*time.Second, "it has failed", func() bool { return p.status(t, "bad000000001") == "failed" })
+	eventually(t, "it has failed", func() bool { return p.status(t, "bad000000001") == "failed" })
 	got := p.stderr.String()
 	if strings.Count(got, "\n") != 1 || !strings.Contains(got, "gid=bad000000001") ||
 		!strings.Contains(got, "level=WARN") {
@@ -228,7 +227,7 @@ func TestQuietLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	eventually(t, 30*time.Second, "it came again twice", func() bool { return s.count("/moved/do") >= 3 })
+	eventually(t, "it came again twice", func() bool { return s.count("/moved/do") >= 3 })
 	got = strings.TrimPrefix(p.stderr.String(), got)
 	if strings.Contains(got, "SECRET") || strings.Contains(got, "goroutine") || strings.Count(got, "\n") != 1 ||
 		!strings.Contains(got, "url="+s.URL+"/moved/do") {

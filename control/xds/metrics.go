@@ -13,10 +13,10 @@ import (
 type metrics struct {
 	registry  *metric.Registry
 	config    *metric.Reloads
-	nacks     *prometheus.CounterVec // type
-	refused   *prometheus.CounterVec // code
-	responses prometheus.Counter
-	takenBack prometheus.Counter
+	nacks     *metric.CounterVec // type
+	refused   *metric.CounterVec // code
+	responses *metric.CounterSeries
+	takenBack *metric.CounterSeries
 }
 
 func newMetrics() *metrics {

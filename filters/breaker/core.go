@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -51,14 +52,16 @@ var (
 type Breaker struct {
 	onChange func(Change)
 	random   func() float64 // from 0 up to 1
+	// steady is closedID where all calls pass: the breaker is closed, and not in a ramp; else 0. Permits of it take no
+	// lock.
+	steady atomic.Uint64
+	*counts
 
-	mu       sync.Mutex
-	set      Settings
+	set      Settings // it and what follows are guarded by counts.mu
 	mode     Mode
 	machine  *gobreaker.TwoStepCircuitBreaker[struct{}]
-	state    State // the machine's, as of its last step
-	now      time.Time
-	window   window
+	state    State     // the machine's, as of its last step
+	now      time.Time // of the last event that could change the state
 	ids      uint64
 	closedID uint64 // the permits of the present closed state
 	pause    pause
@@ -68,6 +71,14 @@ type Breaker struct {
 
 	changes   []Change // not reported yet
 	reporting bool     // a goroutine is in report
+}
+
+// counts is what a call writes that ends while the breaker is closed. It has an allocation of its own, whose size makes
+// it begin with a line of the caches: the mutex and what is counted of a call are all of that line.
+type counts struct {
+	mu     sync.Mutex
+	window window
+	_      [48]byte
 }
 
 // trial is a half-open state.
@@ -97,10 +108,11 @@ func New(s Settings, onChange func(Change)) (*Breaker, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	b := &Breaker{onChange: onChange, random: rand.Float64, set: s}
+	b := &Breaker{onChange: onChange, random: rand.Float64, set: s, counts: new(counts)}
 	b.machine = b.newMachine()
 	b.nextID()
 	b.closedID = b.ids
+	b.steadyLocked()
 	return b, nil
 }
 
@@ -121,6 +133,7 @@ func (b *Breaker) Configure(s Settings) error {
 func (b *Breaker) configure(s Settings) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.steadyLocked()
 	old := b.set
 	b.set = s
 	if old.Window != s.Window {
@@ -186,6 +199,17 @@ func (b *Breaker) moved(to State) {
 
 func (b *Breaker) nextID() { b.ids++ }
 
+// steadyLocked follows what may have changed the state or ended the ramp.
+func (b *Breaker) steadyLocked() {
+	var id uint64
+	if b.state == Closed && !b.ramp.on {
+		id = b.closedID
+	}
+	if id != b.steady.Load() { // it is written seldom: all calls read it
+		b.steady.Store(id)
+	}
+}
+
 // Permit allows one call. It is given back by Release once, and Retract may follow; giving it back again, or the zero
 // Permit, does nothing. It is not safe for concurrent use, and of copies only one may be given
 // back.
@@ -211,8 +235,12 @@ func (b *Breaker) AcquireBegun(now time.Time) (p Permit, retryAfter time.Duratio
 }
 
 func (b *Breaker) acquire(now time.Time, begun bool) (p Permit, retryAfter time.Duration, ok bool) {
+	if id := b.steady.Load(); id != 0 {
+		return Permit{b: b, id: id, at: now}, 0, true
+	}
 	b.mu.Lock()
 	p, retryAfter, ok = b.acquireLocked(now, begun)
+	b.steadyLocked()
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -296,6 +324,7 @@ func (p *Permit) release(r Result, took time.Duration, now time.Time) {
 	default:
 		p.trial = trial
 	}
+	b.steadyLocked()
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -314,6 +343,7 @@ func (p *Permit) Retract(now time.Time) {
 	b.mu.Lock()
 	b.retractLocked(p, now)
 	p.era, p.trial = 0, 0
+	b.steadyLocked()
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
 	if changed {
@@ -326,13 +356,11 @@ func (b *Breaker) retractLocked(p *Permit, now time.Time) {
 	switch {
 	case b.mode != Auto:
 	case b.state == Closed && b.closedID == p.era:
-		b.now = now
-		b.windowLocked().fail(now)
-		b.judgeWindowLocked()
+		b.windowLocked(now).fail(now)
+		b.judgeWindowLocked(now)
 	case b.state == Closed && ofTrial: // its success is not in the window
-		b.now = now
-		b.windowLocked().add(now, true, false)
-		b.judgeWindowLocked()
+		b.windowLocked(now).add(now, true, false)
+		b.judgeWindowLocked(now)
 	case b.state == HalfOpen && ofTrial:
 		b.now = now
 		b.reopenLocked()
@@ -341,7 +369,6 @@ func (b *Breaker) retractLocked(p *Permit, now time.Time) {
 
 // releaseLocked reports whether the result was counted.
 func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now time.Time) bool {
-	b.now = now
 	if b.mode != Auto {
 		return false
 	}
@@ -349,11 +376,12 @@ func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now tim
 	if b.state == Closed {
 		counts := id == b.closedID && (r == Success || r == Failure)
 		if counts {
-			b.windowLocked().add(now, r == Failure, slow)
-			b.judgeWindowLocked()
+			b.windowLocked(now).add(now, r == Failure, slow)
+			b.judgeWindowLocked(now)
 		}
 		return counts
 	}
+	b.now = now
 	b.expireProbesLocked(now)
 	probes := b.trial.probes
 	for i, p := range probes {
@@ -370,21 +398,22 @@ func (b *Breaker) releaseLocked(id uint64, r Result, took time.Duration, now tim
 }
 
 // windowLocked returns the window, which begins with the first call.
-func (b *Breaker) windowLocked() *window {
+func (b *Breaker) windowLocked(now time.Time) *window {
 	if b.window.span == 0 {
-		b.window.reset(b.set.Window, b.now)
+		b.window.reset(b.set.Window, now)
 	}
 	return &b.window
 }
 
 // judgeWindowLocked opens the breaker when the window says so.
-func (b *Breaker) judgeWindowLocked() {
-	sum := b.window.sum
+func (b *Breaker) judgeWindowLocked(now time.Time) {
+	sum := &b.window.sum
 	if sum.calls < b.set.MinRequests {
 		return
 	}
 	slow := b.set.Slow
 	if reached(sum.errors, sum.calls, b.set.Errors) || slow != nil && reached(sum.slow, sum.calls, slow.Share) {
+		b.now = now
 		b.tripLocked()
 	}
 }

@@ -17,7 +17,9 @@
 //     results that are known, so that requests which are still running do not dilute the share. Ten
 //     buckets cover the window, so it spans between nine tenths of its length and the whole. When
 //     the window says so, gobreaker is told one failure that trips it. While the breaker is closed
-//     it is not called at all, so that a request costs neither its callback nor its lock.
+//     it is not called at all, so that a request costs neither its callback nor its lock. Nor does it take
+//     ours for its permit, but in a ramp: it does where its result is counted, since the order of the
+//     results decides.
 //   - Time. gobreaker reads the clock itself. Here time is an argument: we decide how long the
 //     breaker stays open, and gobreaker's own timeout is one nanosecond, so that it has no effect.
 //   - Leases. In gobreaker a probe whose result never comes keeps its place forever, and the

@@ -54,7 +54,11 @@ func (f *Filter) Needs() filters.Needs { return filters.Needs{} }
 // Request refuses with breaker-open while the breaker is open, while all probes are out, and what the
 // ramp holds up behind that.
 func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
-	permit, retryAfter, ok := f.breaker.acquire(f.now(), f.begun)
+	now := x.Admitted
+	if now.IsZero() {
+		now = f.now()
+	}
+	permit, retryAfter, ok := f.breaker.acquire(now, f.begun)
 	if !ok {
 		return f.refuse(retryAfter)
 	}
@@ -112,7 +116,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		}
 		c.gRPC = !known && c.stream
 	}
-	f.release(x, c, result)
+	f.release(x, c, result, x.Response.At)
 }
 
 // Done judges a call without a response of the service, and one whose response was cut off.
@@ -132,7 +136,7 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 		if !c.own {
 			result = resultOf(o, status)
 		}
-		f.release(x, c, result)
+		f.release(x, c, result, time.Time{})
 	case o == filters.NoResponse && !c.stream, c.gRPC && o == filters.Completed && f.failedBehind(x, c):
 		c.permit.Retract(f.now())
 	}
@@ -140,10 +144,12 @@ func (f *Filter) Done(x *filters.Exchange, s *filters.Slot, o filters.Outcome) {
 	f.calls.Put(c)
 }
 
-// release gives the permit back. What the client took for its body is no time of the service: else clients
-// that send slowly would open the breaker for all.
-func (f *Filter) release(x *filters.Exchange, c *call, r Result) {
-	now := f.now()
+// release gives the permit back; now may be zero. What the client took for its body is no time of the service: else
+// clients that send slowly would open the breaker for all.
+func (f *Filter) release(x *filters.Exchange, c *call, r Result, now time.Time) {
+	if now.IsZero() {
+		now = f.now()
+	}
 	if now.Before(c.permit.at) { // the clock was set back
 		now = c.permit.at
 	}

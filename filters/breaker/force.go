@@ -41,6 +41,7 @@ func (b *Breaker) Force(now time.Time, m Mode) (before Mode) {
 	before = b.mode
 	if m != before {
 		b.forceLocked(now, m)
+		b.steadyLocked()
 	}
 	changed := len(b.changes) > 0
 	b.mu.Unlock()
@@ -96,7 +97,7 @@ func (b *Breaker) Snapshot(now time.Time) Snapshot {
 	case b.state == Open && b.mode == Auto:
 		s.OpenFor = max(b.pause.left(now), 0)
 	case b.state == Closed && b.mode == Auto && b.window.span > 0:
-		b.window.at(now)
+		b.window.turn(now)
 		s.Calls, s.Errors, s.Slow = b.window.sum.calls, b.window.sum.errors, b.window.sum.slow
 		if b.ramp.on {
 			s.Ramp = max(b.ramp.until.Sub(now), 0)

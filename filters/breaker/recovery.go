@@ -112,6 +112,7 @@ type door struct {
 func (b *Breaker) Ready(now time.Time) (ready bool, retryAfter time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	defer b.steadyLocked()
 	if b.state == Closed {
 		if b.ramp.on && !b.ramp.passes(now, b.set.Ramp) {
 			return false, b.ramp.retryAfter(now, b.random)

@@ -26,6 +26,8 @@ func usable(v string) (reason string, ok bool) {
 		return "it is longer than 255 bytes", false
 	case strings.HasPrefix(v, addressPrefix):
 		return `it begins with "ip:", which stands for addresses`, false
+	case isPlain(v): // nearly all are
+		return "", true
 	case strings.TrimSpace(v) != v:
 		return "it has white space at an end", false
 	case !utf8.ValidString(v):
@@ -34,6 +36,16 @@ func usable(v string) (reason string, ok bool) {
 		return "it has a control character", false
 	}
 	return "", true
+}
+
+// isPlain reports whether a text has visible characters of ASCII only.
+func isPlain(v string) bool {
+	for i := range len(v) {
+		if v[i] <= ' ' || v[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // addressPrincipal returns the principal of a client that shows nothing but its address, "" where

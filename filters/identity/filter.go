@@ -119,7 +119,12 @@ func (f *Filter) strip(x *filters.Exchange) {
 		drop := func(name string) bool {
 			return !trusted && filters.EqualName(name, fd.name) || sameButUnderscores(name, fd.name)
 		}
-		x.Header.DelFunc(drop)
+		for j := range x.Header { // as a rule no other field is as long
+			if name := x.Header[j].Name; len(name) == len(fd.name) && drop(name) {
+				x.Header.DelFunc(drop)
+				break
+			}
+		}
 	}
 }
 
@@ -179,11 +184,19 @@ func byHeader(x *filters.Exchange, h *Header) (applies bool, refusal *filters.Re
 	if !trusts(h.Trusted, x.Peer) {
 		return false, nil
 	}
-	value, there := x.Header.Lookup(h.Name)
-	if !there {
-		return false, nil
+	var value string
+	fields := 0
+	for i := range x.Header {
+		if filters.EqualName(x.Header[i].Name, h.Name) {
+			value = x.Header[i].Value
+			fields++
+		}
 	}
-	if x.Header.Count(h.Name) > 1 {
+	switch fields {
+	case 0:
+		return false, nil
+	case 1:
+	default:
 		return true, refuse("Bearer", "There are several "+h.Name+" fields.")
 	}
 	if value == "" { // how a proxy says that it knows no principal

@@ -33,18 +33,17 @@ const (
 
 // adaptive is a limit that follows what the service can do. Its caller holds the limiter's lock.
 type adaptive struct {
+	window mean
+	peak   float64 // most calls in flight of late
+	prober prober
+
 	limit      float64
 	least, top float64
-
-	prober   prober
-	baseline baseline
-
-	window  mean
-	grew    bool    // the last window made the limit grow
-	full    float64 // calls of the window that were admitted with the limit reached
-	dropped float64 // calls of the window that the service dropped
-	peak    float64 // most calls in flight of late
-	long    mean    // of many windows, for the variation of the latency
+	baseline   baseline
+	grew       bool    // the last window made the limit grow
+	full       float64 // calls of the window that were admitted with the limit reached
+	dropped    float64 // calls of the window that the service dropped
+	long       mean    // of many windows, for the variation of the latency
 }
 
 func newAdaptive(s Settings, seed uint64) adaptive {

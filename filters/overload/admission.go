@@ -151,7 +151,7 @@ func (l *Limiter) fitsLocked(v level) bool {
 	if v.class() == Critical {
 		share = fitsCritical
 		if l.set.Gateways <= lenientGateways { // a few slow calls in a row do not make it too much
-			rate = max(rate, l.counters.ended.rate(l.last)/float64(time.Second))
+			rate = max(rate, l.pace.ended.rate(l.last)/float64(time.Second))
 		}
 	}
 	return l.pace.wanted(l.last, l.slice, v) < share*rate
@@ -228,7 +228,6 @@ func (l *Limiter) endLocked(p *Permit, s *Sample) {
 	l.inFlight--
 	held := l.last - p.at
 	l.pace.released(l.last, held, l.meanLimitLocked())
-	l.counters.ended.add(l.last)
 	if s.Outcome == Ignored {
 		return
 	}

@@ -7,9 +7,11 @@ import "math"
 // its buckets in both rows with one that sends much shares its fate for a while; which do depends on
 // the seed of the hashes.
 type fairness struct {
-	generations [2]generation
-	current     int
-	since       int64
+	sums    [2]sum // of the generations
+	current int
+	since   int64
+	_       [48]byte
+	cells   [2]cells // likewise
 }
 
 const (
@@ -27,15 +29,18 @@ const (
 	heavyMore  = 3
 )
 
-type generation struct {
-	rows  [2][buckets]uint16
-	used  int // buckets of the first row that are not empty
-	total int
+// sum is what is known of a generation.
+type sum struct {
+	used  int32 // buckets of the first row that are not empty
+	total int32
 	many  float64 // how many principals there are, as of the last recount
 }
 
-func (g *generation) cells(principal uint64) (a, b *uint16) {
-	return &g.rows[0][principal%buckets], &g.rows[1][principal>>32%buckets]
+// cells are the counts of a generation.
+type cells [2][buckets]uint16
+
+func (c *cells) of(principal uint64) (a, b *uint16) {
+	return &c[0][principal%buckets], &c[1][principal>>32%buckets]
 }
 
 // count notes a permit. A principal of 0 is nobody.
@@ -43,8 +48,8 @@ func (f *fairness) count(now int64, principal uint64) {
 	if principal == 0 {
 		return
 	}
-	g := &f.generations[f.current]
-	a, b := g.cells(principal)
+	g := &f.sums[f.current]
+	a, b := f.cells[f.current].of(principal)
 	if *a == 0 {
 		g.used++
 	}
@@ -61,13 +66,13 @@ func (f *fairness) count(now int64, principal uint64) {
 	g.many = g.principals()
 	if g.fair() > shareLarge || now-f.since > shareTime || g.total > totalMost {
 		f.current, f.since = 1-f.current, now
-		f.generations[f.current] = generation{}
+		f.sums[f.current], f.cells[f.current] = sum{}, cells{}
 	}
 }
 
 // principals is how many there are, as far as can be told by how many buckets are used: linear
 // counting (Whang, Vander-Zanden, Taylor 1990).
-func (g *generation) principals() float64 {
+func (g *sum) principals() float64 {
 	if g.used == buckets {
 		return buckets * math.Log(buckets)
 	}
@@ -75,7 +80,7 @@ func (g *generation) principals() float64 {
 }
 
 // fair is the mean count by principal.
-func (g *generation) fair() float64 {
+func (g *sum) fair() float64 {
 	return float64(g.total) / max(g.many, float64(g.used), 1)
 }
 
@@ -86,9 +91,9 @@ func (f *fairness) heavy(principal uint64) bool {
 		return false
 	}
 	count, fair, others := 0.0, 0.0, 0.0
-	for i := range f.generations {
-		g := &f.generations[i]
-		a, b := g.cells(principal)
+	for i := range f.sums {
+		g := &f.sums[i]
+		a, b := f.cells[i].of(principal)
 		count += float64(min(*a, *b))
 		fair += g.fair()
 		others += float64(g.total) / buckets

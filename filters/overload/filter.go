@@ -153,7 +153,7 @@ func (f *Filter) Request(x *filters.Exchange, s *filters.Slot) *filters.Reply {
 		return f.refuse(x, f.Service.Limiter.timeAt(begun), r, cause, nothingSentToService)
 	}
 	c.permit, c.begun = c.waiter.Permit(), begun
-	s.Ref = c
+	s.Ref, x.Admitted = c, f.Service.Limiter.timeAt(begun)
 	if x.Trace != nil {
 		decision := "admitted"
 		if begun != at {
@@ -236,7 +236,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		c.late = x.Response.Reason == filters.UpstreamTimeout
 		return
 	}
-	at := f.at()
+	at := f.headAt(x)
 	latency := max(time.Duration(at-c.begun)-x.ClientTime, time.Duration(latencyLeast))
 	c.judged, c.sample = true, Sample{Outcome: outcomeOf(x.Response.Status), Latency: latency}
 	if c.sample.Outcome == Success && x.IsGRPC() {
@@ -253,6 +253,14 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		f.Service.Limiter.release(at, &c.permit, &c.sample)
 		c.permit = Permit{}
 	}
+}
+
+// headAt returns when the head of the response came, as the limiter counts.
+func (f *Filter) headAt(x *filters.Exchange) int64 {
+	if x.Response.At.IsZero() {
+		return f.at()
+	}
+	return f.Service.Limiter.at(x.Response.At)
 }
 
 // Done gives the permit back.

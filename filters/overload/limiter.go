@@ -8,36 +8,41 @@ import (
 
 // Limiter bounds the calls in flight to one service. It is safe for concurrent use. Time is an
 // argument; a clock that steps back stands still for it.
+//
+// What each call writes stands together, in as few lines of the caches as it fits (TestCallsWriteFewLines), since each
+// has to come over from the processor that had the last call.
 type Limiter struct {
-	mu   sync.Mutex
+	mu       sync.Mutex
+	last     int64
+	inFlight int
+	pace     pace
+	_        [16]byte
+	adaptive adaptive
+	counters counters
+	fairness fairness
+	_        [64]byte // what follows is written seldom
+
 	base time.Time
-	last int64
 	set  Settings
 	// slice is the time over which permits are counted, by the settings.
-	slice int64
-
-	adaptive adaptive
-	inFlight int
-	streams  int
-	full     atomic.Bool  // as many streams are open as may be
-	busy     atomic.Int64 // until when it counts as one that sheds, see Announce
+	slice   int64
+	streams int
+	full    atomic.Bool  // as many streams are open as may be
+	busy    atomic.Int64 // until when it counts as one that sheds, see Announce
 
 	queue    queue
-	pace     pace
-	fairness fairness
 	reserved reservations
 	expected expected
 	told     []*Waiter // have a verdict that OnVerdict is not yet called with
-	counters counters
 }
 
 // counters are since the limiter was made.
 type counters struct {
-	admitted [classes]uint64
 	shed     [classes][causes]uint64
 	exempt   uint64
 	refused  counter // requests shed of late
-	ended    counter // calls that ended of late
+	_        [80]byte
+	admitted [classes]uint64
 }
 
 // New makes a limiter; s must pass [Settings.Check]. The seed decides when it probes, so that
@@ -215,7 +220,7 @@ func (l *Limiter) Snapshot() Snapshot {
 		QueuedByClass: l.queue.byClass(), Reserved: l.reserved.open,
 		Admitted: l.counters.admitted, Shed: l.counters.shed, Exempt: l.counters.exempt,
 		Latency:    time.Duration(l.pace.hold),
-		Rate:       l.counters.ended.rate(l.last),
+		Rate:       l.pace.ended.rate(l.last),
 		Overloaded: l.pace.standing,
 	}
 	if l.set.Adaptive {

@@ -5,17 +5,20 @@ import "time"
 // pace judges how the queue stands: whether it has been standing for a while (CoDel's and Facebook's
 // rule), and how fast it moves.
 type pace struct {
-	emptySince             int64
-	promptAt               int64 // when somebody of the last level waited less than the target, or nobody waited
-	standing               bool
-	hold                   float64 // how long a call has its permit of late, in ns
-	lastRelease            int64
-	fast, fastBefore       int64 // the fastest success of this while and of the one before; 0: none
-	fastSince              int64
-	granted, grantedBefore [levels]int32 // permits by level, in this slice of time and in the one before
-	offered, offeredBefore [levels]int32 // those who came, likewise
-	sliceSince             int64
+	hold             float64 // how long a call has its permit of late, in ns
+	lastRelease      int64
+	ended            counter // calls that ended of late
+	emptySince       int64
+	promptAt         int64 // when somebody of the last level waited less than the target, or nobody waited
+	standing         bool
+	fast, fastBefore int64 // the fastest success of this while and of the one before; 0: none
+	fastSince        int64
+	sliceSince       int64
+	counts           [levels]passage
 }
+
+// passage is how many came at a level in this slice of time and in the one before, and had permits.
+type passage struct{ granted, grantedBefore, offered, offeredBefore int32 }
 
 // began is called when a waiter comes into an empty queue.
 func (p *pace) began(now, interval int64) {
@@ -37,11 +40,12 @@ func (p *pace) released(now, held int64, limit float64) {
 	}
 	p.hold += weight * (float64(held) - p.hold)
 	p.lastRelease = now
+	p.ended.add(now)
 }
 
 // grant counts a permit, offer a request that came.
-func (p *pace) grant(v level) { p.granted[v]++ }
-func (p *pace) offer(v level) { p.offered[v]++ }
+func (p *pace) grant(v level) { p.counts[v].granted++ }
+func (p *pace) offer(v level) { p.counts[v].offered++ }
 
 // turn begins a new slice when it is time.
 func (p *pace) turn(now, slice int64) {
@@ -49,31 +53,39 @@ func (p *pace) turn(now, slice int64) {
 	if past < slice {
 		return
 	}
-	if past < 2*slice {
-		p.grantedBefore, p.offeredBefore = p.granted, p.offered
-	} else {
-		p.grantedBefore, p.offeredBefore = [levels]int32{}, [levels]int32{}
+	for i := range p.counts {
+		n := &p.counts[i]
+		if past < 2*slice {
+			*n = passage{grantedBefore: n.granted, offeredBefore: n.offered}
+		} else {
+			*n = passage{}
+		}
 	}
-	p.granted, p.offered = [levels]int32{}, [levels]int32{}
 	p.sliceSince = now - past%slice
 }
 
 // better is how many permits a nanosecond the levels below v get of late.
 func (p *pace) better(now, slice int64, v level) float64 {
-	return p.lately(now, slice, p.granted[:v], p.grantedBefore[:v])
+	var some, old int32
+	for i := range p.counts[:v] {
+		some += p.counts[i].granted
+		old += p.counts[i].grantedBefore
+	}
+	return p.lately(now, slice, some, old)
 }
 
 // wanted is how many requests a nanosecond come of late up to level v.
 func (p *pace) wanted(now, slice int64, v level) float64 {
-	return p.lately(now, slice, p.offered[:v+1], p.offeredBefore[:v+1])
+	var some, old int32
+	for i := range p.counts[:v+1] {
+		some += p.counts[i].offered
+		old += p.counts[i].offeredBefore
+	}
+	return p.lately(now, slice, some, old)
 }
 
-func (p *pace) lately(now, slice int64, counts, before []int32) float64 {
-	var some, old int32
-	for i := range counts {
-		some += counts[i]
-		old += before[i]
-	}
+// lately is how many a nanosecond that is, of some in this slice and of old ones in the one before.
+func (p *pace) lately(now, slice int64, some, old int32) float64 {
 	share := 1 - float64(now-p.sliceSince)/float64(slice)
 	return (float64(some) + share*float64(old)) / float64(slice)
 }

@@ -48,17 +48,17 @@ const (
 // latency: 1 when it goes with the number of calls in flight, since all more of them wait inside the
 // service; 0 when it does not.
 type prober struct {
+	spare int // calls of the round that did not reach the limit
+	full  int // calls of the round that did
+	left  int // calls until the next phase
+
 	random   uint64
 	gateways int // that use the service; 0: not known
-
-	allowed int
-	phase   phase
-	turn    uint32
-	missed  int      // calls of the excursion that did not reach the limit
-	spare   int      // calls of the round that did not
-	full    int      // calls of the round that did
-	left    int      // calls until the next phase
-	rounds  [2]round // by turn
+	allowed  int
+	phase    phase
+	turn     uint32
+	missed   int      // calls of the excursion that did not reach the limit
+	rounds   [2]round // by turn
 
 	elastic estimate
 	usual   float64 // elastic while calls wait inside: the smaller, the more gateways there are

@@ -62,7 +62,7 @@ func standing(wanted int32) (l *Limiter, now time.Time, p Permit, old, young *Wa
 	now = now.Add(90 * time.Millisecond)
 	l.Acquire(now, Request{Class: Normal}, young)
 	l.pace.standing, l.pace.hold = true, 1e6
-	l.pace.offered[levelOf(&Request{Class: Normal}, false)] = wanted
+	l.pace.counts[levelOf(&Request{Class: Normal}, false)].offered = wanted
 	return l, now, first.Permit(), old, young
 }
 

@@ -295,7 +295,7 @@ func TestShutdownAfterAStrayLine(t *testing.T) {
 	p.want(200, "POST /p hello")
 	p.say("\r\n")
 	p.isRead(s)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Errorf("%v", err)
@@ -309,7 +309,7 @@ func TestShutdownWithPartOfAHead(t *testing.T) {
 	p := dial(t, address)
 	p.say("GET / HT")
 	p.isRead(s)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hangs)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Errorf("%v", err)

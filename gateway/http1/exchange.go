@@ -188,6 +188,9 @@ var (
 	errRequest = errors.New("http1: the request line, the host or a field has a byte that it cannot have")
 )
 
+// At returns when its head had come.
+func (r *Response) At() time.Time { return r.began.Add(r.Took) }
+
 // switched accepts the switch to the protocol that was asked for, and to no other one.
 func (r *Response) switched(m *message.Message) error {
 	if m.Upgrade == "" || !r.head.upgrades || !filters.EqualName(r.head.upgrade, m.Upgrade) || r.upload != nil {

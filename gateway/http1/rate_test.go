@@ -314,10 +314,10 @@ func TestIdleTimeoutIsForSilence(t *testing.T) {
 	s, address := serve(t, func(r *Request) {
 		r.Head(200, nil, int64(len(body)))
 		r.Write(body)
-	}, func(o *Options) { o.IdleTimeout, o.MinRate = 300*time.Millisecond, 1 })
+	}, func(o *Options) { o.IdleTimeout, o.MinRate = time.Second, 1 })
 	p, raw := plainly(t, address, 4<<10)
 	p.say(get)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	b := make([]byte, 8<<10)
 	for ctx.Err() == nil {

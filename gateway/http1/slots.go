@@ -202,6 +202,8 @@ func (s *Server) addWaiting(w *waiting) {
 			w.idle = append(w.idle, found)
 		case lingering:
 			w.lingering = append(w.lingering, found)
+		case closing: // it has given way, as a rule, and a newcomer is to be in its place
+			w.headings++
 		case active:
 			if engine == nil {
 				continue

@@ -264,6 +264,33 @@ func TestKindsThatGiveWay(t *testing.T) {
 	}
 }
 
+// What has given way and is not gone yet counts for the newcomer in its place: else a busy machine, on which it takes
+// long to close them, ends the idle connections of others.
+func TestWhatGoesCountsForANewcomer(t *testing.T) {
+	t.Parallel()
+	slots := NewSlots(20)
+	s, _ := serve(t, echo, func(o *Options) { o.Slots = slots })
+	for i := range 20 {
+		near, far := net.Pipe()
+		defer far.Close()
+		c := &conn{srv: s, base: near, nc: near, fd: -1}
+		c.state.Store(idle)
+		if i >= 10 {
+			c.state.Store(closing)
+		}
+		s.mu.Lock()
+		s.conns[c] = struct{}{}
+		s.mu.Unlock()
+	}
+	slots.look()
+	if _, ok := slots.next(); ok {
+		t.Error("an idle connection gives way where ten others are going")
+	}
+	s.mu.Lock()
+	clear(s.conns)
+	s.mu.Unlock()
+}
+
 // A flood of connections that send nothing does not end the idle connections of others.
 func TestFloodLeavesIdleConnections(t *testing.T) {
 	t.Parallel()

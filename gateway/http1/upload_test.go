@@ -16,12 +16,12 @@ import (
 // A client that rests longer than the service's time between two pieces of its body.
 func TestRestingClientIsNotTheServicesFault(t *testing.T) {
 	t.Parallel()
-	const timeout = 100 * time.Millisecond
+	const timeout = time.Second
 	p := connect(t)
 	body := newScript()
 	go func() {
 		body.pieces <- "x"
-		<-time.After(3 * timeout)
+		<-time.After(2 * timeout)
 		select {
 		case body.pieces <- "x":
 		case <-body.interrupt:
@@ -243,7 +243,7 @@ func TestExpectForwarded(t *testing.T) {
 // that over all is not its fault.
 func TestSlowClientIsNotTheServicesFault(t *testing.T) {
 	t.Parallel()
-	const timeout = 400 * time.Millisecond
+	const timeout = 1600 * time.Millisecond
 	p := connect(t)
 	body := newScript()
 	go func() {

@@ -5,14 +5,17 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
 // Events counts events in rows, of one metric or several that have a label in common. With ten thousand routes a
-// counter of the library for each event of each route is tens of megabytes, so a row here is one array of numbers. It
-// is safe for concurrent use.
+// counter for each event of each route is tens of megabytes, so a row here is one array of numbers for each processor
+// that has counted something. It is safe for concurrent use.
 type Events struct {
 	descs []*Desc
 	names [][]string // by metric
+	size  int        // of a row
 
 	mu   sync.Mutex
 	rows map[string][]Event
@@ -26,11 +29,27 @@ type Family struct {
 	Events []string
 }
 
+// eventsMax is how many events a row may have.
+const eventsMax = 16
+
+// rowCounts are what one processor has counted of a row, on lines of their own.
+type rowCounts [eventsMax]atomic.Uint64
+
 // Event is one counter of a row.
-type Event struct{ n atomic.Uint64 }
+type Event struct {
+	counts *processor.Parts[rowCounts] // of the row
+	i      int
+}
 
 // Inc implements [filters.Counter].
-func (e *Event) Inc() { e.n.Add(1) }
+func (e *Event) Inc() { e.counts.Here()[e.i].Add(1) }
+
+func (e *Event) value() (n uint64) {
+	for part := range e.counts.All() {
+		n += part[e.i].Load()
+	}
+	return n
+}
 
 // Row returns the counters of a value of the label, in the order of the metrics and their events. A value has one row
 // until [Registry.Keep] leaves it out.
@@ -39,11 +58,11 @@ func (e *Events) Row(value string) []Event {
 	defer e.mu.Unlock()
 	row := e.rows[value]
 	if row == nil {
-		n := 0
-		for _, names := range e.names {
-			n += len(names)
+		counts := processor.NewParts[rowCounts]()
+		row = make([]Event, e.size)
+		for i := range row {
+			row[i] = Event{&counts, i}
 		}
-		row = make([]Event, n)
 		e.rows[value] = row
 	}
 	return row
@@ -64,7 +83,7 @@ func (e *Events) Collect(to chan<- prometheus.Metric) {
 		for i, d := range e.descs {
 			for _, name := range e.names[i] {
 				labels := [2]string{value, name}
-				to <- d.Value(float64(row[0].n.Load()), labels[:len(d.Labels)]...)
+				to <- d.Value(float64(row[0].value()), labels[:len(d.Labels)]...)
 				row = row[1:]
 			}
 		}

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,9 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
-
-// latencyBuckets are the upper bounds, in seconds, of every histogram of a duration.
-var latencyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 // Registry has the metrics of a process. Children are looked up when a chain is built, never for each request. It is
 // safe for concurrent use.
@@ -56,8 +54,8 @@ func (r *Registry) registerVec(v vector, of ...Definition) {
 }
 
 // Counter registers sluice_NAME.
-func (r *Registry) Counter(name, help string, labels ...string) *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, labels)
+func (r *Registry) Counter(name, help string, labels ...string) *CounterVec {
+	v := newCounterVec(prefix+name, help, labels)
 	r.registerVec(libraryVector{v, v.Delete}, Definition{prefix + name, Counter, labels, help})
 	return v
 }
@@ -70,14 +68,14 @@ func (r *Registry) Gauge(name, help string, labels ...string) *prometheus.GaugeV
 }
 
 // Histogram registers sluice_NAME, of durations in seconds.
-func (r *Registry) Histogram(name, help string, labels ...string) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help,
-		Buckets: latencyBuckets}, labels)
+func (r *Registry) Histogram(name, help string, labels ...string) *HistogramVec {
+	v := newHistogramVec(prefix+name, help, labels)
 	r.registerVec(libraryVector{v, v.Delete}, Definition{prefix + name, Histogram, labels, help})
 	return v
 }
 
-// Events registers metrics that count events by a label, which has one row for each of its values.
+// Events registers metrics that count events by a label, which has one row for each of its values. More than 16 events
+// are a bug and panic.
 func (r *Registry) Events(label string, families ...Family) *Events {
 	e := &Events{rows: map[string][]Event{}}
 	for _, f := range families {
@@ -87,6 +85,10 @@ func (r *Registry) Events(label string, families ...Family) *Events {
 		}
 		e.descs = append(e.descs, NewDesc(Counter, f.Name, f.Help, labels...))
 		e.names = append(e.names, events)
+		e.size += len(events)
+	}
+	if e.size > eventsMax {
+		panic(fmt.Sprintf("metric: %d events in a row, which has room for %d", e.size, eventsMax))
 	}
 	var of []Definition
 	for _, d := range e.descs {

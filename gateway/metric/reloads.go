@@ -8,8 +8,8 @@ import (
 
 // Reloads says which configuration a process has in force and how the last ones fared. It is safe for concurrent use.
 type Reloads struct {
-	results                    *prometheus.CounterVec // result
-	info                       *prometheus.GaugeVec   // version
+	results                    *CounterVec          // result
+	info                       *prometheus.GaugeVec // version
 	successful, applied, tried prometheus.Gauge
 }
 

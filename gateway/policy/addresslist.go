@@ -1,15 +1,14 @@
 package policy
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/addresslist"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // addressListPolicy refuses requests by the address of their client.
 type addressListPolicy struct {
-	refused *prometheus.CounterVec // route
+	refused *metric.CounterVec // route
 }
 
 func newAddressList(env *Env) Policy {

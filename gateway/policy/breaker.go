@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/breaker"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // breakerPolicy stops calls to a service that fails or is slow. All chains that lead to a service
@@ -19,7 +20,7 @@ type breakerPolicy struct {
 	breakers *Pool[string, *serviceBreaker] // by service
 	state    *prometheus.GaugeVec           // service
 	forced   *prometheus.GaugeVec           // service
-	moves    *prometheus.CounterVec         // service, to
+	moves    *metric.CounterVec             // service, to
 }
 
 // serviceBreaker is the breaker of a service.

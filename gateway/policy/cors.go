@@ -4,16 +4,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/cors"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // corsPolicy lets scripts of other origins use routes.
 type corsPolicy struct {
-	preflights *prometheus.CounterVec // route, result
+	preflights *metric.CounterVec // route, result
 }
 
 func newCORS(env *Env) Policy {

@@ -5,20 +5,19 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/identity"
 	"github.com/sluice-gateway/sluice/filters/ref"
 	"github.com/sluice-gateway/sluice/gateway/jwks"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // identityPolicy says who asks. Limits, keys and transactions rest on it.
 type identityPolicy struct {
 	env     *Env
 	keys    *Pool[string, *jwks.Keys] // by URL
-	fetches *prometheus.CounterVec    // result
+	fetches *metric.CounterVec        // result
 }
 
 func newIdentity(env *Env) Policy {

@@ -23,7 +23,7 @@ type overloadPolicy struct {
 	env       *Env
 	services  *Pool[string, *overload.Service] // by name
 	processes *Pool[struct{}, *guarded]        // one, while any service has overload
-	queueWait *prometheus.HistogramVec         // service
+	queueWait *metric.HistogramVec             // service
 }
 
 func newOverload(env *Env) Policy {

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 	"github.com/sluice-gateway/sluice/filters/ratelimit/ratelimitlocal"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // ratelimitPolicy holds requests to the rates of their route.
@@ -21,8 +19,8 @@ type ratelimitPolicy struct{ *limits }
 type limits struct {
 	stores    Stores
 	limiters  *Pool[limiterKey, ratelimit.Limiter]
-	decisions *prometheus.CounterVec // limit, decision
-	failures  *prometheus.CounterVec // limit
+	decisions *metric.CounterVec // limit, decision
+	failures  *metric.CounterVec // limit
 }
 
 // limiterKey is what makes a limiter another one. Two names with the same rate are two limits. Of one in this
@@ -165,12 +163,8 @@ type Decisions struct{ Allowed, Refused, ShadowRefused, StoreFailures int64 }
 // Decisions returns the decisions of a limit of the configuration in force.
 func (s *Set) Decisions(limit string) Decisions {
 	p := limitsOf(s.env)
-	of := func(v *prometheus.CounterVec, labels ...string) int64 {
-		var m dto.Metric
-		if v.WithLabelValues(labels...).Write(&m) != nil { // a counter can always be written
-			return 0
-		}
-		return int64(m.GetCounter().GetValue())
+	of := func(v *metric.CounterVec, labels ...string) int64 {
+		return int64(v.WithLabelValues(labels...).Value())
 	}
 	return Decisions{
 		Allowed: of(p.decisions, limit, "allowed"), Refused: of(p.decisions, limit, "refused"),

@@ -26,8 +26,8 @@ type salePolicy struct {
 	settlers *Pool[saleSettlerKey, *sale.Settler]
 	sales    *Pool[string, *sale.Sale] // by name
 	settler  atomic.Pointer[sale.Settler]
-	requests *prometheus.CounterVec // sale, item, outcome
-	ends     *prometheus.CounterVec // sale, item, end
+	requests *metric.CounterVec // sale, item, outcome
+	ends     *metric.CounterVec // sale, item, end
 	rooms    *waitingRooms
 	readers  *stockReaders
 

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/sale"
 	"github.com/sluice-gateway/sluice/filters/sale/stockfrom"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 const (
@@ -25,7 +24,7 @@ const (
 type stockReaders struct {
 	env      *Env
 	readers  *Pool[readerKey, *stockfrom.Reader]
-	failures *prometheus.CounterVec // sale
+	failures *metric.CounterVec // sale
 }
 
 // readerKey is what makes a reader another one: readings of another service are none of this.

@@ -34,7 +34,7 @@ func Ticketed(cfg *config.Config) bool {
 type waitingRooms struct {
 	env      *Env
 	rooms    *Pool[string, *waitingroom.Room] // by sale
-	outcomes *prometheus.CounterVec           // sale, outcome
+	outcomes *metric.CounterVec               // sale, outcome
 }
 
 func newWaitingRooms(env *Env) *waitingRooms {
@@ -96,7 +96,7 @@ func (w *waitingRooms) gate(b *Build, name string, c *config.Sale) (sale.Gate, e
 }
 
 func (w *waitingRooms) metrics(name string) waitingroom.Metrics {
-	of := func(outcome string) prometheus.Counter { return w.outcomes.WithLabelValues(name, outcome) }
+	of := func(outcome string) *metric.CounterSeries { return w.outcomes.WithLabelValues(name, outcome) }
 	return waitingroom.Metrics{Admitted: of("admitted"), Waited: of("waited"), Refused: of("refused-ticket"),
 		Failures: of("store-failure")}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 	"github.com/sluice-gateway/sluice/control/config"
 	"github.com/sluice-gateway/sluice/gateway/message"
 )
@@ -104,6 +105,17 @@ func get(t *testing.T, svc *Service) readResponse {
 	t.Helper()
 	r, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
 	return read(t, r, err)
+}
+
+// nobodyAt returns an address at which nobody listens, now or later: a port that a listener has left may be the next
+// one's.
+func nobodyAt(t *testing.T) string {
+	t.Helper()
+	address, err := freeport.Pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 // until waits for a condition.
@@ -316,12 +328,7 @@ func (h hook) Inc() { h() }
 func TestRequestMovesFromRemovedEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, h2 := range []bool{false, true} {
-		dead, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		dead.Close()
-		address := dead.Addr().String()
+		address := nobodyAt(t)
 		gone := &instance{Endpoint: config.Endpoint{Network: "tcp", Address: address, Host: "h", HTTP2: h2}}
 		stays := newInstance(t)
 		m := quiet

@@ -68,6 +68,7 @@ func TestTypicalTime(t *testing.T) {
 // A service is told at each attempt what is left; nothing is sent when that is nothing, and a service
 // that takes longer than a short deadline is not found at fault.
 func TestDeadlineOfAttempts(t *testing.T) {
+	t.Parallel()
 	told := make(chan string, 10)
 	var hangs atomic.Bool
 	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
@@ -111,11 +112,11 @@ func TestDeadlineOfAttempts(t *testing.T) {
 		t.Errorf("out of time: %v, the service saw %d", err, len(told))
 	}
 	hangs.Store(true)
-	svc.typical.nanoseconds.Store(int64(time.Second))
-	if _, err := send(50*time.Millisecond, message.Message{}); !errors.Is(err, ErrDeadline) {
+	svc.typical.nanoseconds.Store(int64(10 * time.Second))
+	if _, err := send(time.Second, message.Message{}); !errors.Is(err, ErrDeadline) {
 		t.Errorf("a short deadline: %v", err)
 	}
-	if _, err := send(0, message.Message{Timeout: 20 * time.Millisecond}); !errors.Is(err, ErrTimeout) ||
+	if _, err := send(0, message.Message{Timeout: 300 * time.Millisecond}); !errors.Is(err, ErrTimeout) ||
 		errors.Is(err, ErrDeadline) {
 		t.Errorf("a timeout: %v", err)
 	}
@@ -148,10 +149,11 @@ func (c *slowClaim) BeginAttempt(int) bool {
 // The time is over before a repeat begins: what became of the attempt before it is what is told, and not that
 // nothing was sent.
 func TestDeadlineBehindAnAttempt(t *testing.T) {
+	t.Parallel()
 	address := serve(t, func(_ int64, _ net.Conn, r *bufio.Reader) { http.ReadRequest(r) }) // and closes
 	svc := service(t, Settings{Attempts: 1, OnReset: true, Budget: 1}, address)
 	x := exchange("POST")
-	x.Deadline = time.Now().Add(time.Second)
+	x.Deadline = time.Now().Add(4 * time.Second)
 	x.Logical = filters.LogicalRequest{Key: "k", Attempt: 1, Resend: true, Claim: &slowClaim{until: x.Deadline}}
 	_, err := svc.Send(context.Background(), x, &message.Message{})
 	if !errors.Is(err, ErrFailed) || !x.Dispatched || x.Logical.Attempt != 2 {

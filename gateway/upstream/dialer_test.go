@@ -219,13 +219,9 @@ func TestEveryDescriptorIsGivenBack(t *testing.T) {
 		t.Helper()
 		until(t, "nothing is counted: "+what, func() bool { return b.Used(budget.Upstreams) == 0 })
 	}
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dead := nobodyAt(t)
 	gone := &instance{}
-	gone.Endpoint.Network, gone.Endpoint.Address = "tcp", dead.Addr().String()
-	dead.Close()
+	gone.Endpoint.Network, gone.Endpoint.Address = "tcp", dead
 	account := b.Account(netip.MustParseAddr("192.0.2.1"))
 	defer account.Close()
 	if _, _, err := send(dialedBy(t, d, settings(gone)), "GET", account); !errors.Is(err, ErrUnreachable) {

@@ -267,11 +267,7 @@ func TestPickOfHealthy(t *testing.T) {
 // An attempt that fails to connect is repeated on another endpoint, with the exchange as it was.
 func TestRepeatOnAnotherEndpoint(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	address := serve(t, func(_ int64, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
@@ -286,7 +282,7 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 			io.WriteString(c, "\r\n\r\n"+string(b))
 		}
 	})
-	svc := service(t, Settings{Attempts: 1, OnConnect: true, Budget: 1}, dead.Addr().String(), address)
+	svc := service(t, Settings{Attempts: 1, OnConnect: true, Budget: 1}, dead, address)
 	for range 20 {
 		x := exchange("POST")
 		x.Logical.Key, x.Logical.Attempt = "k", 1
@@ -300,7 +296,7 @@ func TestRepeatOnAnotherEndpoint(t *testing.T) {
 			t.Fatalf("dispatched %v, attempt %d", x.Dispatched, x.Logical.Attempt)
 		}
 	}
-	svc = service(t, Settings{Attempts: 5, OnConnect: true, Budget: 1}, dead.Addr().String())
+	svc = service(t, Settings{Attempts: 5, OnConnect: true, Budget: 1}, dead)
 	x := exchange("POST")
 	m := &message.Message{Stream: stream{strings.NewReader("body")}, Length: 4}
 	if _, err := svc.Send(context.Background(), x, m); !errors.Is(err, ErrUnreachable) || x.Dispatched {

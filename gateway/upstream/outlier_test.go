@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -272,13 +271,9 @@ func TestEjectedComeBackWhereTheOthersFail(t *testing.T) {
 // One instance is ejected, and the other one dies: requests succeed again before the ejection is over.
 func TestEjectedEndpointServesWhereTheOtherDies(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	s := settings(newInstance(t))
-	s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: dead.Addr().String(), Host: "h"})
+	s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: dead, Host: "h"})
 	s.Outlier = &Outlier{Errors: 2, Eject: time.Hour, Max: .5}
 	svc, log := startedEjecting(t, s)
 	fail(endpoints(svc)[0], 2)
@@ -392,13 +387,9 @@ func TestClosedServiceEjectsNothing(t *testing.T) {
 // What cannot be connected to is ejected as well, where it is no name that has other addresses.
 func TestUnreachableEndpointIsEjected(t *testing.T) {
 	t.Parallel()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	s := settings(newInstance(t))
-	s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: dead.Addr().String(), Host: "h"})
+	s.Endpoints = append(s.Endpoints, config.Endpoint{Network: "tcp", Address: dead, Host: "h"})
 	s.Outlier = &Outlier{Errors: 2, Eject: time.Hour, Max: .5}
 	svc, log := startedEjecting(t, s)
 	until(t, "it is ejected", func() bool { _ = sendOne(svc); return log.ejected.Load() == 1 })

@@ -299,11 +299,7 @@ func TestPoolOfStaleConnections(t *testing.T) {
 }
 
 func TestRepeats(t *testing.T) {
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
+	dead := nobodyAt(t)
 	var tries atomic.Int64
 	counted := quiet
 	counted.ConnectFailures = &counter{&tries}
@@ -317,7 +313,7 @@ func TestRepeats(t *testing.T) {
 		{Settings{Attempts: 2, OnConnect: true, Budget: 0}, 1},
 	} {
 		tries.Store(0)
-		svc := service(t, c.s, dead.Addr().String())
+		svc := service(t, c.s, dead)
 		svc.metrics = counted
 		x := exchange("POST")
 		_, err := svc.Send(context.Background(), x, &message.Message{Bytes: []byte("{}")})

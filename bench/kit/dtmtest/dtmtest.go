@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	startLimit = 20 * time.Second
-	stopLimit  = 10 * time.Second
+	startLimit = 60 * time.Second
+	stopLimit  = 40 * time.Second // more than the coordinator gives what is in flight
 )
 
 // Options are the settings of a coordinator.
@@ -52,6 +52,5 @@ func Start(t testing.TB, o Options) *Coordinator {
 	return &Coordinator{Server: s, URL: "http://" + s.Addr()}
 }
 
-// Stop ends the process by SIGTERM and fails the test when it does not exit with 0 within ten
-// seconds.
+// Stop ends the process by SIGTERM and fails the test when it does not exit with 0.
 func (c *Coordinator) Stop() { c.Server.Stop(stopLimit) }

@@ -13,7 +13,7 @@ import (
 
 // demoStopLimit is how long a demo may take to stop: seconds, not the half minute that a gateway
 // may drain.
-const demoStopLimit = 15 * time.Second
+const demoStopLimit = 25 * time.Second
 
 // Demo is a running `sluice demo`.
 type Demo struct {

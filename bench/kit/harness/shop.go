@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sluice-gateway/sluice/bench/shop"
 )
@@ -46,7 +45,7 @@ func (s *Shop) Heal(t testing.TB, service string) {
 
 func (s *Shop) faults(t testing.TB, method, service, body string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), readyLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.URL(service)+"/faults", strings.NewReader(body))
 	if err != nil {

@@ -249,7 +249,7 @@ func startCoordinator(t *testing.T) string {
 		t.Fatal("SLUICE_DTM does not name the coordinator's program; make interop sets it to that of bin/sluice-dtm")
 	}
 	address := ""
-	cmd := exec.Command("sh", "-c", `exec "$@" >&2`, "sh", program, "--listen", freeAddress(t), "--data", t.TempDir())
+	cmd := exec.Command("sh", "-c", `exec "$@" >&2`, "sh", program, "--listen", "127.0.0.1:0", "--data", t.TempDir())
 	startProcess(t, cmd, func(line []byte) bool {
 		_, after, ok := strings.Cut(string(line), "sluice-dtm listening on ")
 		if ok {
@@ -258,16 +258,6 @@ func startCoordinator(t *testing.T) string {
 		return ok
 	})
 	return "http://" + address
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // startChromium opens a page in a browser that knows nothing, finds shop.test here and asks nobody else for anything.

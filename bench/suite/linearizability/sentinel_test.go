@@ -117,7 +117,7 @@ func tell(t *testing.T, s *redistest.Server, command ...any) string {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: s.Addr()})
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), awaitLimit)
 	defer cancel()
 	reply, err := client.Do(ctx, command...).Text()
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sluice-gateway/sluice/bench/kit/dtmtest"
+	"github.com/sluice-gateway/sluice/bench/kit/redistest"
 	"github.com/sluice-gateway/sluice/sagaclient"
 )
 
@@ -288,7 +288,7 @@ func TestCoordinatorKilled(t *testing.T) {
 	if err := c.Submit(context.Background(), b.saga("kill00000001", "a", "b")); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for ; !slices.Contains(b.called(), "/kill00000001/b"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("second step is not called")
@@ -311,35 +311,12 @@ func TestCoordinatorKilled(t *testing.T) {
 	d.Stop()
 }
 
-// redisServer starts one on a free port, in a folder of its own.
-func redisServer(t *testing.T) (host, port string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func TestUnfinishedOnRedis(t *testing.T) {
+	t.Parallel()
+	host, port, err := net.SplitHostPort(redistest.Start(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, port, _ = net.SplitHostPort(ln.Addr().String())
-	ln.Close()
-	cmd := exec.Command("redis-server", "--bind", host, "--port", port, "--dir", t.TempDir(), "--save", "")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := net.Dial("tcp", host+":"+port)
-		if err == nil {
-			conn.Close()
-			return host, port
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestUnfinishedOnRedis(t *testing.T) {
-	t.Parallel()
-	host, port := redisServer(t)
 	d := dtmtest.Start(t,
 		dtmtest.Options{Args: []string{"--store", "redis", "--store-host", host, "--store-port", port}})
 	c, err := sagaclient.New(sagaclient.Options{Endpoints: []string{d.URL}})

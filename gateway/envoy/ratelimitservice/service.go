@@ -10,7 +10,6 @@ import (
 	"time"
 
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -33,8 +32,8 @@ type Service struct {
 	table     atomic.Pointer[Table]
 	unmatched filters.LogThrottle
 
-	ok, overLimit, failed       prometheus.Counter
-	unknownDomain, unknownLimit prometheus.Counter
+	ok, overLimit, failed       filters.Counter
+	unknownDomain, unknownLimit filters.Counter
 }
 
 // New makes a service, which is unavailable until [Service.Use]. It registers its metrics and is

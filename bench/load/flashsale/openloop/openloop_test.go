@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/bench/kit/freeport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -288,13 +290,12 @@ func TestResponses(t *testing.T) {
 
 func TestAddressThatIsGone(t *testing.T) {
 	t.Parallel()
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	gone, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
 	there := serveText(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-	b := newBalancer([]string{gone.Addr().String(), there})
+	b := newBalancer([]string{gone, there})
 	defer b.close()
 	for i := range 20 {
 		resp, err := b.do(t.Context(), func(string) []byte { return []byte("GET / HTTP/1.1\r\n\r\n") }, i%9 == 0,
