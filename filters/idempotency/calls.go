@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/filters"
 )
@@ -16,7 +17,7 @@ import (
 // also owns the steps that are taken in the background when the store did not reply, and what the
 // filters of all routes remember together. It outlives a reload. The zero value is not usable, see [NewCalls].
 type Calls struct {
-	shards [callShards]callShard
+	shards *[callShards]callShard
 	factor uint64 // odd, see hash
 
 	keys   keyMemory
@@ -33,20 +34,22 @@ type Calls struct {
 // callShards is a power of two.
 const callShards = 1 << callShardBits
 
-const callShardBits = 4
+const callShardBits = 8
 
 // callShard has a part of the calls, so that processors do not wait for each other: those of a hash are a chain, so
-// that nothing is allocated for one.
+// that nothing is allocated for one. It is one line of the caches. As long as few calls are in flight the only chain is
+// in it, so that a step takes no other one.
 type callShard struct {
 	mu     sync.Mutex
 	n      int
-	chains []*call  // a power of two
-	_      [64]byte // so that no two share a line
+	chains []*call // a power of two
+	only   [1]*call
+	_      [16]byte
 }
 
 const (
-	chainsLeast  = 64
 	callsAChain  = 2 // at most, on average
+	chainsLeast  = 8 // where one is not enough
 	chainBitsMax = 64 - callShardBits
 )
 
@@ -69,7 +72,7 @@ func (s *callShard) chain(hash uint64) **call {
 func (s *callShard) addLocked(c *call) {
 	if s.n++; s.n > callsAChain*len(s.chains) {
 		old := s.chains
-		s.chains = make([]*call, 2*len(old))
+		s.chains = make([]*call, max(chainsLeast, 2*len(old)))
 		for _, c := range old {
 			for c != nil {
 				at, next := s.chain(c.hash), c.next
@@ -105,8 +108,10 @@ type call struct {
 	hash      uint64
 	next      *call         // on its chain; the shard's mu guards it
 	done      chan struct{} // closed at the end; nil as long as nobody has joined, which is the rule
-	asked     chan struct{} // closed when it is executing; nil as done is
-	executing bool          // the store has told how the key stands, and it takes longer; the shard's mu guards it
+	asked     chan struct{} // closed when it is executing; nil as done is; the shard's mu guards that it is closed once
+	told      bool          // it is closed
+	executing atomic.Bool   // the store has told how the key stands, and it takes longer
+	joined    atomic.Bool   // somebody has joined
 	result    result        // to be read when it is done
 }
 
@@ -120,9 +125,12 @@ type result struct {
 
 // NewCalls returns an empty table.
 func NewCalls() *Calls {
-	cs := &Calls{factor: rand.Uint64() | 1, owners: owners{seed: maphash.MakeSeed()}}
+	cs := &Calls{
+		factor: rand.Uint64() | 1, owners: owners{seed: maphash.MakeSeed()}, shards: new([callShards]callShard),
+	}
 	for i := range cs.shards {
-		cs.shards[i].chains = make([]*call, chainsLeast)
+		s := &cs.shards[i]
+		s.chains = s.only[:]
 	}
 	cs.ctx, cs.cancel = context.WithCancel(context.Background())
 	return cs
@@ -175,9 +183,8 @@ func (cs *Calls) join(key *callKey) (joined *call, lead *Handle) {
 		}
 		if c.done == nil {
 			c.done, c.asked = make(chan struct{}), make(chan struct{})
-			if c.executing {
-				close(c.asked)
-			}
+			c.joined.Store(true)
+			c.tellLocked()
 		}
 		return c, nil
 	}
@@ -207,16 +214,23 @@ func (cs *Calls) finish(c *call, r *result) (joined bool) {
 }
 
 // executing notes that the request is under way, here or elsewhere: from now on those who have
-// joined wait as long as their route says and no longer.
+// joined wait as long as their route says and no longer. Mostly nobody has, and then it takes no lock: who joins from
+// now on sees it.
 func (cs *Calls) executing(c *call) {
+	c.executing.Store(true)
+	if !c.joined.Load() {
+		return
+	}
 	s := cs.shard(c.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.executing {
-		return
-	}
-	c.executing = true
-	if c.asked != nil {
+	c.tellLocked()
+}
+
+// tellLocked tells those who have joined that it is executing, once.
+func (c *call) tellLocked() {
+	if c.executing.Load() && !c.told {
+		c.told = true
 		close(c.asked)
 	}
 }

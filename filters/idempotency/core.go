@@ -207,14 +207,18 @@ func (r *Record) at(now time.Time) Record {
 // View returns the record as it reads at that moment, and false when it is not there any more:
 // expired, or lapsed with nothing sent.
 func View(rec *Record, now time.Time) (Record, bool) {
-	if rec == nil || !now.Before(rec.Expires) {
+	if !rec.there(now) {
 		return Record{}, false
 	}
-	seen := rec.at(now)
-	if seen.State == InFlight && !now.Before(seen.LeaseUntil) {
-		return Record{}, false
+	return rec.at(now), true
+}
+
+// there is what View reports, without the record.
+func (r *Record) there(now time.Time) bool {
+	if r == nil || !now.Before(r.Expires) {
+		return false
 	}
-	return seen, true
+	return r.State != InFlight || now.Before(r.LeaseUntil) || !r.NotDispatched
 }
 
 // Apply makes one change. remove says that the record goes; the error is [ErrLost] and then nothing
@@ -226,7 +230,7 @@ func View(rec *Record, now time.Time) (Record, bool) {
 // response: the late response is the true one. From then on the record is that owner's, and the one
 // that took it over is fenced off.
 func Apply(rec *Record, token uint64, ch Change, now time.Time) (next Record, remove bool, err error) {
-	if _, there := View(rec, now); !there || rec.Token != token && !settlesLate(rec, ch, now) {
+	if !rec.there(now) || rec.Token != token && !settlesLate(rec, ch, now) {
 		return Record{}, false, ErrLost
 	}
 	if rec.State == Answered {

@@ -128,7 +128,7 @@ func (h *Handle) renew() {
 	if lost {
 		h.until.Store(0) // nothing may be sent any more
 	}
-	if !f.renewals.again(h, lost) {
+	if !h.renewAgain(lost) {
 		return
 	}
 	switch {
@@ -141,8 +141,6 @@ func (h *Handle) renew() {
 		f.storeFailures.Warn(f.Logger, time.Now(), "idempotency: a lease was not renewed", "record", h.id, "error", err)
 	}
 }
-
-func (h *Handle) stop() { h.filter.renewals.end(h) }
 
 // giveUp ends a claim without a response of the service; lost as of end. A request that only asked
 // how a transaction stands holds nothing to give up.
@@ -376,7 +374,8 @@ func (h *Handle) release() {
 		h.replay.reset()
 	}
 	h.filter, h.place, h.further, h.cap, h.settled = nil, 0, false, time.Time{}, false
-	h.claimed, h.renewal, h.call.executing = filters.ClaimedRequest{}, renewal{}, false
+	h.claimed, h.renewal = filters.ClaimedRequest{}, renewal{}
+	h.call.executing.Store(false)
 	h.until.Store(0)
 	handles.Put(h)
 }

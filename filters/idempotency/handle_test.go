@@ -21,9 +21,9 @@ func TestClaimIsNotHeldBeyondItsCap(t *testing.T) {
 	h := &Handle{filter: f, id: "k", claimed: filters.ClaimedRequest{Token: 1}}
 	h.cap = began.Add(s.MaxInFlight)
 	h.setLease(began.Add(s.Lease))
-	h.renewal.queued = false
+	h.renewal.list = f.renewals.here()
 	h.renew()
-	f.renewals.end(h)
+	h.stop()
 	if h.Valid(began.Add(65 * time.Second)) {
 		t.Error("held 5s beyond the cap, where the store gives the key to somebody else")
 	}

@@ -4,10 +4,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
-// renewals are the claims of one route whose leases are to be renewed, in lists by their IDs, so that processors
-// do not wait for each other. Most of ten thousand routes see no key for long, so the lists are made with the first
+// renewals are the claims of one route whose leases are to be renewed, in lists by the processors that made them, so
+// that neighbours on a list are claims of one processor, which has them in its caches. Most of ten thousand routes see no key for long, so the lists are made with the first
 // claim. It is safe for concurrent use.
 type renewals struct {
 	every time.Duration
@@ -26,11 +28,11 @@ type renewalList struct {
 	first, last *Handle
 	timer       *time.Timer // nil before the first claim
 	set         bool        // the timer will fire
-	_           [64]byte    // so that no two share a line
+	_           [64]byte    // so that no two processors need one line for two lists
 }
 
-// list returns that of a claim, which is the same from its beginning to its end.
-func (r *renewals) list(h *Handle) *renewalList {
+// here returns the list of the processor that this goroutine runs on.
+func (r *renewals) here() *renewalList {
 	lists := r.lists.Load()
 	if lists == nil {
 		lists = new([renewalLists]renewalList)
@@ -41,18 +43,27 @@ func (r *renewals) list(h *Handle) *renewalList {
 			lists = r.lists.Load()
 		}
 	}
-	if h.id == "" {
-		return &lists[0]
-	}
-	return &lists[h.id[len(h.id)-1]%renewalLists] // the end of a digest
+	return &lists[processor.Number()%renewalLists]
 }
 
-func (r *renewals) add(h *Handle, now time.Time)    { r.list(h).add(h, now) }
-func (r *renewals) again(h *Handle, lost bool) bool { return r.list(h).again(h, lost) }
-func (r *renewals) end(h *Handle)                   { r.list(h).end(h) }
+func (r *renewals) add(h *Handle, now time.Time) {
+	h.renewal.list = r.here()
+	h.renewal.list.add(h, now)
+}
 
-// renewal is a claim's place among the renewals. The mutex of its list guards it.
+// renewAgain puts the claim behind the others, when it was renewed, or notes that it was lost. False: it has ended.
+func (h *Handle) renewAgain(lost bool) bool { return h.renewal.list.again(h, lost) }
+
+// stop takes the claim out of the renewals for good. One that only asked how a transaction stands was never there.
+func (h *Handle) stop() {
+	if list := h.renewal.list; list != nil {
+		list.end(h)
+	}
+}
+
+// renewal is a claim's place among the renewals. The mutex of its list guards what is behind list.
 type renewal struct {
+	list       *renewalList // from the claim on the same; nil before
 	prev, next *Handle
 	due        time.Time
 	queued     bool

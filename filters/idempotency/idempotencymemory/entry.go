@@ -2,13 +2,15 @@ package idempotencymemory
 
 import (
 	"bytes"
+	"iter"
+	"math/bits"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
 
-// ref is an entry's place in its shard, from 1; 0 is none.
+// ref is an entry's place in its arena, from 1; 0 is none.
 type ref uint32
 
 // entry is a record. It has no pointers, so that the collector passes it over. Times are counted from the
@@ -16,7 +18,7 @@ type ref uint32
 type entry struct {
 	id          [idempotency.IDLength]byte // where it is so long
 	token       uint64
-	tag         uint32 // in the table
+	hash        uint32 // the upper half, see index
 	second      int32  // in the calendar, as what follows
 	before      ref
 	behind      ref
@@ -48,7 +50,7 @@ const (
 
 const entriesPer = 64
 
-// entries are those of a shard.
+// entries are those of an arena.
 type entries struct {
 	numbers
 	memory []*[entriesPer]entry // by chunk; nil without
@@ -83,33 +85,47 @@ func (s *entries) drop(r ref) {
 	}
 }
 
-// named reports whether the entry is that of an ID.
-func (h *shard) named(e *entry, id string) bool { return filters.Alias(h.name(e)) == id }
+// of yields the entries of a chunk.
+func (s *entries) of(chunk int) iter.Seq[ref] {
+	return func(yield func(ref) bool) {
+		if chunk >= len(s.chunks) {
+			return
+		}
+		for used := s.chunks[chunk].used; used != 0; used &= used - 1 {
+			if !yield(ref(chunk*entriesPer + bits.TrailingZeros64(used) + 1)) {
+				return
+			}
+		}
+	}
+}
 
-// name returns the ID, good while the shard is locked.
-func (h *shard) name(e *entry) []byte {
+// named reports whether the entry is that of an ID.
+func (a *arena) named(e *entry, id string) bool { return filters.Alias(a.name(e)) == id }
+
+// name returns the ID, good while the arena is locked.
+func (a *arena) name(e *entry) []byte {
 	if e.lengths[textID] == 0 {
 		return e.id[:]
 	}
-	return h.heap.bytes(e.texts)[:e.lengths[textID]]
+	return a.heap.bytes(e.texts)[:e.lengths[textID]]
 }
 
-// owner returns by whom open keys are counted, good while the shard is locked.
-func (h *shard) owner(e *entry) string { return idempotency.Owner(filters.Alias(h.name(e))) }
+// owner returns by whom open keys are counted, good while the arena is locked.
+func (a *arena) owner(e *entry) string { return idempotency.Owner(filters.Alias(a.name(e))) }
 
 // decisive returns what decisions are made of: the record without its response and most of its texts. Route and
-// service are good while the shard is locked and the entry's texts stay. nil of none.
-func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record {
+// service are good while the arena is locked and the entry's texts stay. nil of none.
+func (a *arena) decisive(e *entry, rec *idempotency.Record) *idempotency.Record {
 	if e == nil {
 		return nil
 	}
 	*rec = idempotency.Record{
 		State: e.state, Token: e.token, Attempt: e.attempt, Fingerprint: e.fingerprint,
-		NotDispatched: e.notDispatched, Counted: e.counted, Created: h.base.Add(e.created),
-		LeaseUntil: h.base.Add(e.leaseUntil), CapUntil: h.base.Add(e.capUntil), TTL: e.ttl,
-		Expires: h.base.Add(e.expires),
+		NotDispatched: e.notDispatched, Counted: e.counted, Created: a.base.Add(e.created),
+		LeaseUntil: a.base.Add(e.leaseUntil), CapUntil: a.base.Add(e.capUntil), TTL: e.ttl,
+		Expires: a.base.Add(e.expires),
 	}
-	texts := filters.Alias(h.heap.bytes(e.texts))[e.lengths[textID]:]
+	texts := filters.Alias(a.heap.bytes(e.texts))[e.lengths[textID]:]
 	rec.Route, texts = texts[:e.lengths[textRoute]], texts[e.lengths[textRoute]:]
 	rec.Service = texts[:e.lengths[textService]]
 	return rec
@@ -117,12 +133,12 @@ func (h *shard) decisive(e *entry, rec *idempotency.Record) *idempotency.Record 
 
 // complete gives a record that was read from the entry what decisive leaves out, as copies. Texts that are those
 // of the claim which found it are not copied.
-func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.ClaimRequest) {
-	rec.Response = h.heap.bytes(e.response)
+func (a *arena) complete(e *entry, rec *idempotency.Record, c *idempotency.ClaimRequest) {
+	rec.Response = a.heap.bytes(e.response)
 	if n := e.response.n; n > 0 && n <= sizeMost { // of more: nobody writes to it, and the collector keeps it
 		rec.Response = append(c.Room[:0], rec.Response...)
 	}
-	stored := h.heap.bytes(e.texts)
+	stored := a.heap.bytes(e.texts)
 	all, from := "", 0 // a copy of them, once one is needed
 	known := [...]string{c.ID, c.Route, c.Service, c.Principal, c.ClientKey, ""}
 	for i := range known {
@@ -145,26 +161,26 @@ func (h *shard) complete(e *entry, rec *idempotency.Record, c *idempotency.Claim
 
 // write puts what was decided into the entry. The response is kept unless the record has another one, or is
 // not answered any more; so is the GID where the record brings none.
-func (h *shard) write(e *entry, rec *idempotency.Record) {
+func (a *arena) write(e *entry, rec *idempotency.Record) {
 	e.state, e.token, e.attempt, e.fingerprint = rec.State, rec.Token, rec.Attempt, rec.Fingerprint
 	e.notDispatched, e.counted, e.ttl = rec.NotDispatched, rec.Counted, rec.TTL
-	e.created, e.leaseUntil = rec.Created.Sub(h.base), rec.LeaseUntil.Sub(h.base)
-	e.capUntil, e.expires = rec.CapUntil.Sub(h.base), rec.Expires.Sub(h.base)
+	e.created, e.leaseUntil = rec.Created.Sub(a.base), rec.LeaseUntil.Sub(a.base)
+	e.capUntil, e.expires = rec.CapUntil.Sub(a.base), rec.Expires.Sub(a.base)
 	if len(rec.Response) > 0 || rec.State != idempotency.Answered {
-		h.heap.free(e.response)
+		a.heap.free(e.response)
 		if len(rec.Response) > sizeMost { // a copy already, see ownLong
-			e.response = h.heap.adopt(rec.Response)
+			e.response = a.heap.adopt(rec.Response)
 		} else {
-			e.response = h.heap.store(rec.Response)
+			e.response = a.heap.store(rec.Response)
 		}
 	}
 	if rec.GID != "" {
-		old, n := h.heap.bytes(e.texts), uint32(0)
+		old, n := a.heap.bytes(e.texts), uint32(0)
 		for _, length := range e.lengths[:textGID] {
 			n += length
 		}
-		texts := h.heap.store(old[:n], []byte(rec.GID))
-		h.heap.free(e.texts)
+		texts := a.heap.store(old[:n], []byte(rec.GID))
+		a.heap.free(e.texts)
 		e.texts, e.lengths[textGID] = texts, uint32(len(rec.GID))
 	}
 }
@@ -178,7 +194,7 @@ func (e *entry) earliest() int32 {
 	return secondOf(e.expires)
 }
 
-// ownLong returns a copy of a response that is to be adopted, made before the shard is locked; any other one
+// ownLong returns a copy of a response that is to be adopted, made before the arena is locked; any other one
 // as it is.
 func ownLong(response []byte) []byte {
 	if len(response) > sizeMost {
@@ -188,8 +204,8 @@ func ownLong(response []byte) []byte {
 }
 
 // writeTexts puts the texts of a claimed record into the entry.
-func (h *shard) writeTexts(e *entry, rec *idempotency.Record) {
-	h.heap.free(e.texts)
+func (a *arena) writeTexts(e *entry, rec *idempotency.Record) {
+	a.heap.free(e.texts)
 	id := rec.ID
 	if len(id) == len(e.id) {
 		copy(e.id[:], id)
@@ -201,8 +217,8 @@ func (h *shard) writeTexts(e *entry, rec *idempotency.Record) {
 		n += len(s)
 	}
 	if e.texts = (blob{}); n > 0 {
-		e.texts = h.heap.take(n)
-		to := h.heap.bytes(e.texts)[:0]
+		e.texts = a.heap.take(n)
+		to := a.heap.bytes(e.texts)[:0]
 		for _, s := range [...]string{id, rec.Route, rec.Service, rec.Principal, rec.ClientKey, rec.GID} {
 			to = append(to, s...)
 		}

@@ -5,21 +5,14 @@ import (
 	"crypto/rand"
 	"fmt"
 	"hash/maphash"
-	"strings"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
-	"github.com/sluice-gateway/sluice/filters/idempotency/internal/fence"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/openkeys"
 	"github.com/sluice-gateway/sluice/filters/idempotency/internal/waiting"
-)
-
-const (
-	shards = 16
-	// sweepPerCall is how many expired records one call removes at most. A call adds one record at most, so
-	// more than one is enough for the shard to shrink.
-	sweepPerCall = 4
+	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
 // Store is an [idempotency.Store] in memory; make it with [New]. It is safe for concurrent use. What it returns
@@ -28,7 +21,7 @@ type Store struct {
 	now      func() time.Time
 	base     time.Time // what times are counted from
 	seed     maphash.Seed
-	shards   [shards]shard
+	arenas   []arena // by processor; their number is a power of two
 	waiting  waiting.List
 	openKeys openkeys.Counter
 
@@ -43,116 +36,35 @@ func New(now func() time.Time) *Store {
 	if now == nil {
 		now = time.Now
 	}
+	return newStore(now, runtime.GOMAXPROCS(0))
+}
+
+// newStore makes one for a number of processors. More of them share arenas.
+func newStore(now func() time.Time, processors int) *Store {
 	s := &Store{now: now, base: now(), seed: maphash.MakeSeed(), secrets: map[string][]byte{}}
-	for i := range s.shards {
-		h := &s.shards[i]
-		h.base, h.openKeys = s.base, &s.openKeys
-		h.expiry = calendar{entries: &h.entries, seconds: map[int32]ref{}}
-	}
+	s.arenas = newArenas(s.base, processors, &s.openKeys)
 	return s
 }
 
-// shard is a part of the records: by ID, and by expiry. The mutex guards what is behind it.
-type shard struct {
-	base     time.Time
-	openKeys *openkeys.Counter
+// hash returns the upper half of an ID's hash, which is all that is needed of it.
+func (s *Store) hash(id string) uint32 { return uint32(maphash.String(s.seed, id) >> 32) }
 
-	mu      sync.Mutex
-	records table
-	entries entries
-	heap    heap
-	expiry  calendar
-	_       [64]byte // so that no two processors need one line for two shards
-}
-
-// findLocked returns the entry of an ID, 0 and nil without.
-func (h *shard) findLocked(hash uint64, id string) (ref, *entry) {
-	t, tag := &h.records, tagOf(hash)
-	if t.n == 0 {
-		return 0, nil
+// home returns the number of the arena of the processor that this goroutine runs on. One call in [sweepOthers] sweeps
+// another one, which may get no calls any more.
+func (s *Store) home() int {
+	others := uint32(len(s.arenas) - 1)
+	if others == 0 {
+		return 0
 	}
-	for i := t.home(tag); t.slots[i].entry != 0; i = t.after(i) {
-		if t.slots[i].tag != tag {
-			continue
-		}
-		r := t.slots[i].entry
-		if e := h.entries.at(r); h.named(e, id) {
-			return r, e
+	at := uint32(processor.Number()) & others
+	if n := s.arenas[at].calls.Add(1); n%sweepOthers == 0 {
+		a := &s.arenas[(at+1+n/sweepOthers%others)&others]
+		if a.mu.TryLock() { // else it gets calls
+			a.sweepLocked(s.now(), sweepOthers)
+			a.mu.Unlock()
 		}
 	}
-	return 0, nil
-}
-
-// allLocked yields every entry.
-func (h *shard) allLocked(yield func(ref) bool) {
-	for _, s := range h.records.slots {
-		if s.entry != 0 && !yield(s.entry) {
-			return
-		}
-	}
-}
-
-// addLocked stores a record under an ID that has none.
-func (h *shard) addLocked(hash uint64, rec *idempotency.Record) ref {
-	r := h.entries.new()
-	e := h.entries.at(r)
-	e.tag = tagOf(hash)
-	h.records.add(e.tag, r)
-	h.writeTexts(e, rec)
-	h.write(e, rec)
-	h.expiry.add(r, e.earliest())
-	return r
-}
-
-// changeLocked stores a record in the place of another one. claimed: it comes from a claim, with its texts.
-func (h *shard) changeLocked(r ref, e *entry, rec *idempotency.Record, claimed bool) {
-	if e.counted {
-		was := h.base.Add(e.expires)
-		if rec.Counted {
-			h.openKeys.Move(h.owner(e), was, rec.Expires)
-		} else {
-			h.openKeys.Remove(h.owner(e), was)
-		}
-	}
-	if claimed {
-		h.writeTexts(e, rec)
-	}
-	h.write(e, rec)
-	h.expiry.move(r, e.earliest())
-}
-
-func (h *shard) removeLocked(r ref, e *entry) {
-	if e.counted {
-		h.openKeys.Remove(h.owner(e), h.base.Add(e.expires))
-	}
-	h.records.remove(e.tag, r)
-	h.expiry.remove(r)
-	h.heap.free(e.texts)
-	h.heap.free(e.response)
-	h.entries.drop(r)
-}
-
-// sweepLocked removes a few of the expired records. Each call on a shard begins with it.
-func (h *shard) sweepLocked(now time.Time) {
-	at := now.Sub(h.base)
-	for range sweepPerCall {
-		r := h.expiry.due(at)
-		if r == 0 {
-			return
-		}
-		if e := h.entries.at(r); e.expires <= at {
-			h.removeLocked(r, e)
-		} else { // it has been settled since it was put there
-			h.expiry.remove(r)
-			h.expiry.add(r, secondOf(e.expires))
-		}
-	}
-}
-
-// shard returns the shard of an ID, and the hash that it has there.
-func (s *Store) shard(id string) (*shard, uint64) {
-	hash := maphash.String(s.seed, id)
-	return &s.shards[hash%shards], hash
+	return int(at)
 }
 
 // Claim implements [idempotency.Store].
@@ -160,65 +72,23 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h, hash := s.shard(c.ID)
-	h.mu.Lock()
-	now := s.now()
-	h.sweepLocked(now)
-	r, e := h.findLocked(hash, c.ID)
-	var old idempotency.Record
-	found := h.decisive(e, &old)
-	next, claimed := idempotency.Claim(found, c, now)
-	if !claimed {
-		h.complete(e, &next, &c)
-		h.mu.Unlock()
-		return next, false, nil
-	}
-	if !h.countLocked(e, found, &next, c.MaxOpen, now) {
-		h.mu.Unlock()
-		return idempotency.Record{}, false, idempotency.ErrTooManyOpen
-	}
-	if e == nil {
-		r = h.addLocked(hash, &next)
-	} else {
-		if next.Attempt > 1 { // whose texts are those of the entry, and are about to be written again
-			next.Route, next.Service = strings.Clone(next.Route), strings.Clone(next.Service)
+	hash := s.hash(c.ID)
+	for at := s.home(); ; {
+		a := &s.arenas[at]
+		a.mu.Lock()
+		now := s.now()
+		a.sweepLocked(now, sweepPerCall)
+		rec, claimed, err, elsewhere := a.claimLocked(hash, &c, now)
+		a.mu.Unlock()
+		if elsewhere != none {
+			at = elsewhere
+			continue
 		}
-		h.changeLocked(r, e, &next, true)
-	}
-	h.mu.Unlock()
-	s.waiting.Wake(c.ID)
-	next.Place = uint64(r)
-	return next, true, nil
-}
-
-// countLocked counts a claimed record that has to be; false: its owner has too many.
-func (h *shard) countLocked(e *entry, old, next *idempotency.Record, most int, now time.Time) bool {
-	owner := idempotency.Owner(next.ID)
-	if !next.Counted {
-		return true
-	}
-	if _, live := idempotency.View(old, now); live { // a further attempt
-		if !e.counted {
-			h.openKeys.Keep(owner, next.Expires)
+		if claimed {
+			s.waiting.Wake(c.ID)
 		}
-		return true
+		return rec, claimed, err
 	}
-	if e != nil && e.counted { // over, and not swept yet; changeLocked shall not move it
-		h.openKeys.Remove(owner, h.base.Add(e.expires))
-		e.counted = false
-	}
-	return h.openKeys.Add(owner, next.Expires, now, most)
-}
-
-// placedLocked returns the entry at a place if it is still the claim's there, which its token tells; 0 and nil if not.
-func (h *shard) placedLocked(r ref, token uint64, id string) (ref, *entry) {
-	if r == 0 {
-		return 0, nil
-	}
-	if e := h.entries.there(r); e != nil && e.token == token && h.named(e, id) {
-		return r, e
-	}
-	return 0, nil
 }
 
 // Change implements [idempotency.Store].
@@ -227,28 +97,26 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		return err
 	}
 	ch.Response = ownLong(ch.Response)
-	h, hash := s.shard(id)
-	h.mu.Lock()
-	now := s.now()
-	h.sweepLocked(now)
-	r, e := h.placedLocked(ref(ch.Place), token, id)
-	if e == nil {
-		r, e = h.findLocked(hash, id)
+	hash, at := s.hash(id), int(place(ch.Place).arena())
+	if ch.Place == 0 || at >= len(s.arenas) {
+		at = s.home()
 	}
-	var old idempotency.Record
-	next, remove, err := idempotency.Apply(h.decisive(e, &old), token, ch, now)
-	switch {
-	case err != nil:
-	case remove:
-		h.removeLocked(r, e)
-	default:
-		h.changeLocked(r, e, &next, false)
+	for {
+		a := &s.arenas[at]
+		a.mu.Lock()
+		now := s.now()
+		a.sweepLocked(now, sweepPerCall)
+		err, elsewhere := a.changeRecordLocked(hash, id, token, &ch, now)
+		a.mu.Unlock()
+		if elsewhere != none {
+			at = elsewhere
+			continue
+		}
+		if err == nil && ch.Op != idempotency.Renew {
+			s.waiting.Wake(id)
+		}
+		return err
 	}
-	h.mu.Unlock()
-	if err == nil && ch.Op != idempotency.Renew {
-		s.waiting.Wake(id)
-	}
-	return err
 }
 
 // Get implements [idempotency.Store].
@@ -256,24 +124,20 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	if err := ctx.Err(); err != nil {
 		return idempotency.Record{}, false, err
 	}
-	h, hash := s.shard(id)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := s.now()
-	h.sweepLocked(now)
-	_, e := h.findLocked(hash, id)
-	rec, ok := h.viewLocked(e, now)
-	return rec, ok, nil
-}
-
-// viewLocked returns the record of an entry as it reads now; false when it is not there any more.
-func (h *shard) viewLocked(e *entry, now time.Time) (idempotency.Record, bool) {
-	var old idempotency.Record
-	rec, ok := idempotency.View(h.decisive(e, &old), now)
-	if ok {
-		h.complete(e, &rec, &idempotency.ClaimRequest{})
+	hash := s.hash(id)
+	for at := s.home(); ; {
+		a := &s.arenas[at]
+		a.mu.Lock()
+		now := s.now()
+		a.sweepLocked(now, sweepPerCall)
+		_, e, elsewhere := a.findLocked(hash, id)
+		rec, ok := a.viewLocked(e, now)
+		a.mu.Unlock()
+		if elsewhere == none {
+			return rec, ok, nil
+		}
+		at = elsewhere
 	}
-	return rec, ok
 }
 
 // Wait implements [idempotency.Store]; the step that ends the claim wakes it.
@@ -287,32 +151,24 @@ func (s *Store) Resolve(ctx context.Context, id string, response []byte, force b
 		return false, err
 	}
 	response = ownLong(response)
-	h, hash := s.shard(id)
-	h.mu.Lock()
-	now := s.now()
-	h.sweepLocked(now)
-	r, e := h.findLocked(hash, id)
-	var old idempotency.Record
-	rec := h.decisive(e, &old)
-	_, there := idempotency.View(rec, now)
-	if !there {
-		h.mu.Unlock()
-		return false, nil
-	}
-	next, remove, err := idempotency.Resolve(rec, response, force, fence.NewToken(), now)
-	switch {
-	case err != nil:
-	case remove:
-		h.removeLocked(r, e)
-	default:
-		h.changeLocked(r, e, &next, false)
-	}
-	h.mu.Unlock()
-	if err != nil {
+	hash := s.hash(id)
+	for at := s.home(); ; {
+		a := &s.arenas[at]
+		a.mu.Lock()
+		now := s.now()
+		a.sweepLocked(now, sweepPerCall)
+		there, err, elsewhere := a.resolveLocked(hash, id, response, force, now)
+		a.mu.Unlock()
+		if elsewhere != none {
+			at = elsewhere
+			continue
+		}
+		if there && err == nil {
+			s.waiting.Wake(id)
+			return true, nil
+		}
 		return false, err
 	}
-	s.waiting.Wake(id)
-	return true, nil
 }
 
 // Secret implements [idempotency.Store]; the secret lasts as long as the store.
@@ -336,18 +192,21 @@ func (s *Store) Secret(ctx context.Context, name string, n int) ([]byte, error) 
 
 // Census implements [idempotency.Counter]. It looks at every record.
 func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
-	for i := range s.shards {
-		if err := ctx.Err(); err != nil {
-			return c, err
+	for i := range s.arenas {
+		a := &s.arenas[i]
+		for chunk, more := 0, true; more; chunk++ { // a lock of a million looks would be felt
+			if err := ctx.Err(); err != nil {
+				return c, err
+			}
+			a.mu.Lock()
+			now := s.now()
+			for r := range a.entries.of(chunk) {
+				var rec idempotency.Record
+				c.Add(a.decisive(a.entries.at(r), &rec), now)
+			}
+			more = chunk+1 < len(a.entries.chunks)
+			a.mu.Unlock()
 		}
-		h := &s.shards[i]
-		h.mu.Lock()
-		now := s.now()
-		for r := range h.allLocked {
-			var rec idempotency.Record
-			c.Add(h.decisive(h.entries.at(r), &rec), now)
-		}
-		h.mu.Unlock()
 	}
 	return c, nil
 }
@@ -355,8 +214,8 @@ func (s *Store) Census(ctx context.Context) (c idempotency.Census, err error) {
 // Len returns the number of records, expired ones that were not swept yet among them.
 func (s *Store) Len() int {
 	n := 0
-	for i := range s.shards {
-		h := &s.shards[i]
+	for i := range s.arenas[0].index {
+		h := &s.arenas[0].index[i]
 		h.mu.Lock()
 		n += h.records.n
 		h.mu.Unlock()

@@ -77,21 +77,23 @@ func TestExpiredRecordsAreSwept(t *testing.T) {
 // TestIDsOfOneHash: records whose IDs have the same hash are told apart, whichever of them goes first.
 func TestIDsOfOneHash(t *testing.T) {
 	t.Parallel()
+	const hash = 64
 	for gone := range 3 {
-		s := New(nil)
-		h := &s.shards[0]
+		s := newStore(time.Now, 1)
+		a := &s.arenas[0]
 		for _, id := range []string{"a", "b", "c"} {
-			h.addLocked(64, &idempotency.Record{ID: id, Route: "route of " + id, Expires: s.base.Add(time.Hour)})
+			r, _, _ := a.reserveLocked(hash, id)
+			a.addLocked(hash, r, &idempotency.Record{ID: id, Route: "route of " + id, Expires: s.base.Add(time.Hour)})
 		}
 		id := string(rune('a' + gone))
-		r, e := h.findLocked(64, id)
-		h.removeLocked(r, e)
+		r, e, _ := a.findLocked(hash, id)
+		a.removeLocked(r, e)
 		for _, other := range []string{"a", "b", "c"} {
-			_, e := h.findLocked(64, other)
+			_, e, _ := a.findLocked(hash, other)
 			if (e == nil) != (other == id) {
 				t.Fatalf("without %s: %s is there: %v", id, other, e != nil)
 			}
-			if rec, _ := h.viewLocked(e, s.base); e != nil && (rec.ID != other || rec.Route != "route of "+other) {
+			if rec, _ := a.viewLocked(e, s.base); e != nil && (rec.ID != other || rec.Route != "route of "+other) {
 				t.Errorf("%+v, want %s", rec, other)
 			}
 		}
@@ -116,14 +118,14 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		}
 	}
 	chunks := func() (n int) {
-		for i := range s.shards {
-			h := &s.shards[i]
-			for _, m := range h.entries.memory {
+		for i := range s.arenas {
+			a := &s.arenas[i]
+			for _, m := range a.entries.memory {
 				if m != nil {
 					n++
 				}
 			}
-			for _, r := range h.heap.rooms {
+			for _, r := range a.heap.rooms {
 				for _, m := range r.memory {
 					if m != nil {
 						n++

@@ -9,9 +9,9 @@ import (
 )
 
 // has walks the table as a search does.
-func (t *table) has(tag uint32, r ref) bool {
-	for i := t.home(tag); t.slots[i].entry != 0; i = t.after(i) {
-		if t.slots[i] == (slot{tag, r}) {
+func (t *table) has(tag uint32, p place) bool {
+	for i := t.home(tag); t.slots[i] != 0; i = t.after(i) {
+		if t.slots[i] == slotOf(tag, p) {
 			return true
 		}
 	}
@@ -22,12 +22,12 @@ func (t *table) has(tag uint32, r ref) bool {
 // the end the memory is given back.
 func TestTable(t *testing.T) {
 	t.Parallel()
-	for _, tags := range []uint32{1, 5, 100, 1 << 31} {
+	for _, tags := range []uint32{1, 5, 100, 1 << (tagBits - 1)} {
 		random := rand.New(rand.NewPCG(7, uint64(tags)))
 		var b table
-		live, largest := map[ref]uint32{}, 0
+		live, largest := map[place]uint32{}, 0
 		for step := range 20_000 {
-			if n := ref(step + 1); step < 10_000 && random.IntN(10) < 6 && len(live) < 3000 {
+			if n := place(step+1) | place(step%arenasMax)<<refBits; step < 10_000 && random.IntN(10) < 6 && len(live) < 3000 {
 				live[n] = random.Uint32N(tags) << random.IntN(2)
 				b.add(live[n], n)
 			} else {
