@@ -210,7 +210,8 @@ func TestHTTP2Connections(t *testing.T) {
 			t.Fatalf("%d: %+v, %v", protocol, got, err)
 		}
 		if n := opened.Load(); n != h2Connections || others.Load() > 0 {
-			t.Fatalf("%d: %d connections, want %d; %d requests by other means", protocol, n, h2Connections, others.Load())
+			t.Fatalf("%d: %d connections, want %d; %d requests by other means", protocol, n, h2Connections,
+				others.Load())
 		}
 	}
 }
