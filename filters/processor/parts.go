@@ -24,24 +24,30 @@ func (p *Parts[T]) Here() *T {
 		n = procPin()
 		procUnpin()
 	}
-	return p.At(n)
+	for { // as At, which would be a call more
+		if part := p[uint(n)%PartsMax].Load(); part != nil {
+			return part
+		}
+		p.begin(n)
+	}
 }
 
 // At returns the part of a processor, for a caller that knows its [Number] already.
 func (p *Parts[T]) At(n int) *T {
-	if part := p[uint(n)%PartsMax].Load(); part != nil {
-		return part
+	for {
+		if part := p[uint(n)%PartsMax].Load(); part != nil {
+			return part
+		}
+		p.begin(n)
 	}
-	return p.begin(uint(n) % PartsMax)
 }
 
 // begin makes a part, unless another goroutine has done so.
-func (p *Parts[T]) begin(n uint) *T {
+func (p *Parts[T]) begin(n int) {
 	if size := unsafe.Sizeof(*new(T)); size%Line != 0 {
 		panic(fmt.Sprintf("processor: a part of %d bytes, which must be a multiple of %d", size, Line))
 	}
-	p[n].CompareAndSwap(nil, new(T))
-	return p[n].Load()
+	p[uint(n)%PartsMax].CompareAndSwap(nil, new(T))
 }
 
 // All returns the parts that there are by now.

@@ -107,7 +107,8 @@ func TestPieceIsDrawnAsItCame(t *testing.T) {
 		t.Errorf("%d bytes are drawn for what may come, want %d", used, spliceLarge)
 	}
 	var filled error
-	if err := source.socket.Control(func(fd uintptr) { filled = p.fill(int(fd), spliceLarge) }); err != nil || filled != nil {
+	err := source.socket.Control(func(fd uintptr) { filled = p.fill(int(fd), spliceLarge) })
+	if err != nil || filled != nil {
 		t.Fatal(err, filled)
 	}
 	for range 2 { // the second time there is nothing more
