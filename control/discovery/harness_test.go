@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const waitLimit = 30 * time.Second
+const waitLimit = time.Minute
 
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()

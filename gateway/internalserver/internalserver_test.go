@@ -101,7 +101,7 @@ func TestInternalBodyBySize(t *testing.T) {
 // TestInternalEventsGoOn: what is bounded is a body and a write, and not how long a response lasts.
 func TestInternalEventsGoOn(t *testing.T) {
 	t.Parallel()
-	const limit, events = 100 * time.Millisecond, 6
+	const limit, events = 400 * time.Millisecond, 6
 	address := serveInternal(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
