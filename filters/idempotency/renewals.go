@@ -9,8 +9,8 @@ import (
 )
 
 // renewals are the claims of one route whose leases are to be renewed, in lists by the processors that made them, so
-// that neighbours on a list are claims of one processor, which has them in its caches. Most of ten thousand routes see no key for long, so the lists are made with the first
-// claim. It is safe for concurrent use.
+// that neighbours on a list are claims of one processor, which has them in its caches. Most of ten thousand routes see
+// no key for long, so the lists are made with the first claim. It is safe for concurrent use.
 type renewals struct {
 	every time.Duration
 	lists atomic.Pointer[[renewalLists]renewalList]

@@ -27,7 +27,8 @@ func TestTable(t *testing.T) {
 		var b table
 		live, largest := map[place]uint32{}, 0
 		for step := range 20_000 {
-			if n := place(step+1) | place(step%arenasMax)<<refBits; step < 10_000 && random.IntN(10) < 6 && len(live) < 3000 {
+			n := place(step+1) | place(step%arenasMax)<<refBits
+			if step < 10_000 && random.IntN(10) < 6 && len(live) < 3000 {
 				live[n] = random.Uint32N(tags) << random.IntN(2)
 				b.add(live[n], n)
 			} else {
