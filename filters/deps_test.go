@@ -195,7 +195,11 @@ func storeOf(folder string) string {
 // leaf reports whether a folder is one that every policy builds on, and that therefore builds on
 // nothing.
 func leaf(folder string) bool {
-	return folder == "filters" || folder == "filters/ref" || in([]string{module + "/" + folder}, reader, processors) != nil
+	switch module + "/" + folder {
+	case module + "/filters", module + "/filters/ref", reader, processors:
+		return true
+	}
+	return false
 }
 
 // reader is the package that reads members of bodies, for package filters and for the references.

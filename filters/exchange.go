@@ -183,8 +183,10 @@ type Response struct {
 	Provisional bool
 	// Local: the gateway made this response, be it a refusal or not.
 	Local bool
-	// At is when its head came from the service, where that was just now and the engine knows; else zero.
-	At time.Time
+	// Asked is when the service was asked, and Took how long its head took from then on, where that came just now and
+	// the engine knows; else zero.
+	Asked time.Time
+	Took  time.Duration
 	// Body is the body, whole, when Whole is set; else it has not been read and streams past the
 	// filters.
 	Body  []byte
@@ -197,6 +199,14 @@ type Response struct {
 	// Trailer are the fields behind a whole body, and for Done those behind one that was passed on to
 	// its end.
 	Trailer Header
+}
+
+// CameAt returns when the head came, where that was just now and the engine knows; else zero.
+func (r *Response) CameAt() time.Time {
+	if r.Asked.IsZero() {
+		return r.Asked
+	}
+	return r.Asked.Add(r.Took)
 }
 
 // ErrBodyTooLarge is what [Exchange.Body] returns for a body beyond the route's limit.

@@ -20,7 +20,7 @@ import (
 // what it was asked to, and its client is to know. It ends by silence, and for a claim with the
 // longest time that the claim can last: a service that trickles holds no key for longer.
 func (f *forward) buffer(x *filters.Exchange, in inbound, e result, kind streamKind) result {
-	e.read, x.Response.At = e.response.Next(), time.Time{} // what follows may take its time
+	e.read, x.Response.Asked = e.response.Next(), time.Time{} // what follows may take its time
 	for {
 		first, length := e.read, int64(len(e.read))
 		if e.kept != nil {

@@ -406,7 +406,7 @@ func (f *forward) execute(x *filters.Exchange, in inbound) result {
 	}
 	x.Response = filters.Response{Status: status, Header: append(x.Response.Header[:0], header...)}
 	if r, ok := response.(*http1.Response); ok {
-		x.Response.At = r.At()
+		x.Response.Asked, x.Response.Took = r.Asked(), r.Took
 	}
 	x.Response.Header.DelFunc(reservedField)
 	e := result{outcome: filters.Completed, response: response, length: length, from: f, account: m.Account}

@@ -116,7 +116,7 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 		}
 		c.gRPC = !known && c.stream
 	}
-	f.release(x, c, result, x.Response.At)
+	f.release(x, c, result, x.Response.CameAt())
 }
 
 // Done judges a call without a response of the service, and one whose response was cut off.

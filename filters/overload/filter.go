@@ -257,10 +257,10 @@ func (f *Filter) Response(x *filters.Exchange, s *filters.Slot) {
 
 // headAt returns when the head of the response came, as the limiter counts.
 func (f *Filter) headAt(x *filters.Exchange) int64 {
-	if x.Response.At.IsZero() {
-		return f.at()
+	if at := x.Response.CameAt(); !at.IsZero() {
+		return f.Service.Limiter.at(at)
 	}
-	return f.Service.Limiter.at(x.Response.At)
+	return f.at()
 }
 
 // Done gives the permit back.

@@ -22,8 +22,18 @@ func (h *holding) empty() bool {
 // client is what all accounts of one address hold together.
 type client struct {
 	held     holding
-	accounts int            // that are not over; under the lock of clients
-	_        [64 - 3*8]byte // a line of its own: processors serve different clients
+	accounts atomic.Int64 // that are not over; written under the lock of clients
+	parked   parked
+	_        [40]byte // lines of its own: processors serve different clients
+}
+
+// used returns what the client holds of a resource's word.
+func (c *client) used(r Resource) int64 {
+	word := &c.held[r.word()]
+	if r == Upstreams {
+		return word.Load()
+	}
+	return c.parked.used(word)
 }
 
 // clients has those that have an account which is not over.
@@ -73,7 +83,7 @@ func (b *Budget) Account(addr netip.Addr) *Account {
 		c = &client{}
 		b.clients.of[a.addr] = c
 	}
-	c.accounts++
+	c.accounts.Add(1)
 	a.client = c
 	return a
 }
@@ -96,7 +106,7 @@ func (a *Account) endIfEmpty() {
 	s := &a.budget.clients
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.client.accounts--; a.client.accounts == 0 {
+	if a.client.accounts.Add(-1) == 0 {
 		delete(s.of, a.addr)
 	}
 }
@@ -105,6 +115,9 @@ func (a *Account) endIfEmpty() {
 // connection's or its client's share. Nothing has been taken then.
 func (a *Account) Acquire(r Resource, n int64) bool {
 	if a == nil || a.acquire(r, n) {
+		return true
+	}
+	if r.word() == wordMemory && a.giveBack() && a.acquire(r, n) {
 		return true
 	}
 	a.budget.refused[r].Add(1)
@@ -124,11 +137,17 @@ func (a *Account) acquire(r Resource, n int64) bool {
 	if !a.within(r, n, b.totals[w].used.Load()+units, a.client.held[w].Load()+units, a.held[w].Load()+units) {
 		return false
 	}
-	used, ok := b.acquire(r, n)
+	var used, client int64
+	var ok bool
+	if b.divided && r == InFlight && n == 1 {
+		used, client, ok = a.takeParked()
+	} else if used, ok = b.acquire(r, n); ok {
+		client = a.client.held[w].Add(units)
+	}
 	if !ok {
 		return false
 	}
-	if !a.within(r, n, used, a.client.held[w].Add(units), a.held[w].Add(units)) { // others of this client were faster
+	if !a.within(r, n, used, client, a.held[w].Add(units)) { // others of this client were faster
 		a.Release(r, n)
 		return false
 	}
@@ -168,9 +187,13 @@ func (a *Account) Release(r Resource, n int64) {
 		return
 	}
 	w, units := r.word(), r.units(n)
-	a.budget.totals[w].used.Add(-units)
-	if a.client != nil {
-		a.client.held[w].Add(-units)
+	if a.budget.divided && r == InFlight && n == 1 {
+		a.park(units)
+	} else {
+		a.budget.totals[w].used.Add(-units)
+		if a.client != nil {
+			a.client.held[w].Add(-units)
+		}
 	}
 	a.held[w].Add(-units)
 	if a.closed.Load() {
@@ -188,7 +211,7 @@ func (a *Account) Room(r Resource) int64 {
 		return max(free, 0)
 	}
 	held := a.Held(r)
-	of := r.in(a.client.held[r.word()].Load())
+	of := r.in(a.client.used(r))
 	if of > r.few() {
 		free -= a.budget.Limit(r) / reserve
 	}

@@ -39,6 +39,7 @@ type conn struct {
 	event    event                 // why onReadable has returned true
 	served   int                   // requests
 	renewed  bool                  // this goroutine has served none of them
+	slow     bool                  // the client, with the last piece that was spliced: it was waited for
 
 	readUntil, writeUntil int64 // the deadlines that are set, in nanoseconds of the server's clock
 

@@ -70,7 +70,8 @@
 //     pages, and no byte of them comes into this process. What was read with the head goes out in
 //     front, kept back by MSG_MORE, so that the client wakes once for both. Where that cannot be, with
 //     TLS or for a filter that keeps the body, they go through a buffer of 64 KiB. Below 16 KiB a copy
-//     is as cheap. Tunnels are spliced too.
+//     is as cheap. A piece of a response has up to 256 KiB, since the price of one lies in its calls and
+//     in waking the client; longer ones and larger pipes gain nothing. Tunnels are spliced too.
 //   - What did not help: profile-guided optimisation (within the noise).
 //
 // Under the race detector memory that is given back is overwritten, so that a string which was kept
@@ -84,13 +85,17 @@
 //
 // Memory: about 3 KiB an idle connection in clear text, 12 KiB with TLS (two ciphers and what its
 // handshake was read into, which package tls keeps), 16 KiB more while a request is served plus the
-// service's side of it, 64 KiB while a body passes. What a head has beyond 4 KiB, and the buffer that
+// service's side of it, 64 KiB while a body passes that is copied. What a head has beyond 4 KiB, and the buffer that
 // an upload passes through, is drawn on the connection's account (package budget).
 //
-// Pipes: Options.Pipes, each two descriptors. One is lent for a piece, from its coming to its going, and
-// never while a peer is waited for that sends nothing; 64 KiB are drawn on the account for it. Without
-// a pipe, or room, the piece is copied. One that is given back with something in it is closed. Where the
-// system does not splice at all the first piece finds out, and all are copied from then on.
+// Pipes: Options.Pipes, each two descriptors and 64 pages at most. A user without privileges may have
+// 16,384 pages in pipes (pipe(7)); beyond them the system makes pipes that are too small to be used. A
+// pipe is lent for a piece, from its coming to its going, and never while a peer is waited for that sends
+// nothing. While it is filled, what may come is drawn on the account, and from then on what came: up to
+// 256 KiB of a response; 64 KiB of a request, for a client that had to be waited for with the piece
+// before, and where the account has less room. Without a pipe, or room, the piece is copied. One that is
+// given back with something in it is closed. Where the system does not splice at all the first piece
+// finds out, and all are copied from then on.
 //
 // Connections: Options.Slots; when all are taken, one on which nothing is under way gives way to a
 // newcomer (see [Slots]).

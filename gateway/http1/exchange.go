@@ -188,8 +188,8 @@ var (
 	errRequest = errors.New("http1: the request line, the host or a field has a byte that it cannot have")
 )
 
-// At returns when its head had come.
-func (r *Response) At() time.Time { return r.began.Add(r.Took) }
+// Asked returns when Do was called.
+func (r *Response) Asked() time.Time { return r.began }
 
 // switched accepts the switch to the protocol that was asked for, and to no other one.
 func (r *Response) switched(m *message.Message) error {

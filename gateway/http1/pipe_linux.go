@@ -14,9 +14,11 @@ import (
 type pipe struct {
 	read, write int
 	held        int       // bytes in it
+	drawn       int       // on the account of whom it is lent to
 	ahead       [2][]byte // what is to be written in front of them
 	out         func(fd uintptr) bool
 	err         error // of out
+	waited      bool  // out has, for room
 	vector      [2]unix.Iovec
 	message     unix.Msghdr
 }
@@ -104,6 +106,7 @@ func (p *pipe) drain(fd int) error {
 // stepOut is drain for [syscall.RawConn].Write: false to be called again when there is room.
 func (p *pipe) stepOut(fd uintptr) bool {
 	p.err = p.drain(int(fd))
+	p.waited = p.waited || p.err == syscall.EAGAIN
 	return p.err != syscall.EAGAIN
 }
 

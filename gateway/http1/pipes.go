@@ -63,22 +63,33 @@ func (s *Pipes) put(p *pipe) {
 	p.close()
 }
 
-// lend is take with what may be in the pipe drawn on an account.
-func (s *Pipes) lend(a *budget.Account) *pipe {
-	if !a.Acquire(budget.Buffered, spliceMost) {
+// lend is take with the most that may come into the pipe drawn on an account.
+func (s *Pipes) lend(a *budget.Account, most int) *pipe {
+	if !a.Acquire(budget.Buffered, int64(most)) {
 		return nil
 	}
 	p := s.take()
 	if p == nil {
-		a.Release(budget.Buffered, spliceMost)
+		a.Release(budget.Buffered, int64(most))
+		return nil
 	}
+	p.drawn = most
 	return p
+}
+
+// settle gives back what was drawn for more than has come.
+func (s *Pipes) settle(p *pipe, a *budget.Account) {
+	if p.held < p.drawn {
+		a.Release(budget.Buffered, int64(p.drawn-p.held))
+		p.drawn = p.held
+	}
 }
 
 // giveBack is put for what lend gave.
 func (s *Pipes) giveBack(p *pipe, a *budget.Account) {
+	drawn := p.drawn
 	s.put(p)
-	a.Release(budget.Buffered, spliceMost)
+	a.Release(budget.Buffered, int64(drawn))
 }
 
 // Close closes the pipes that are idle; those that are lent are closed when they come back.

@@ -3,6 +3,8 @@ package http1
 import (
 	"io"
 	"syscall"
+
+	"github.com/sluice-gateway/sluice/gateway/budget"
 )
 
 const (
@@ -11,11 +13,13 @@ const (
 	// taken for a long one when it has got to spliceAfter.
 	spliceMin   = 16 << 10
 	spliceAfter = 64 << 10
-	// spliceMost is the length of a piece, and what is drawn on the account for it: meanwhile the kernel
-	// keeps the pages, as a buffer of ours would.
+	// spliceMost is the length of a piece. As much is drawn on the account: meanwhile the kernel keeps the
+	// pages, as a buffer of ours would.
 	spliceMost = 64 << 10
-	// pipeSize has room for more, since a piece may come in pages that are not full.
-	pipeSize = 4 * spliceMost
+	// spliceLarge is that of a piece of a response whose client takes what comes at once.
+	spliceLarge = 4 * spliceMost
+	// pipeSize is in full pages; a piece that comes in others is shorter.
+	pipeSize = spliceLarge
 )
 
 // splicing is the state of one piece on its way from a service to a client.
@@ -38,7 +42,7 @@ func (b *body) ahead(sent int64) int64 {
 		}
 	case toClose:
 		if sent >= spliceAfter {
-			return spliceMost
+			return spliceLarge
 		}
 	}
 	return 0
@@ -96,7 +100,7 @@ func (r *Request) Splice(a *Response) (ok, here bool, err error) {
 		return false, true, nil
 	}
 	s, c := &a.splicing, a.c
-	s.to, s.most = r, int(min(a.body.ahead(r.response.Sent()), spliceMost))
+	s.to, s.most = r, int(min(a.body.ahead(r.response.Sent()), r.pieceMost()))
 	a.blocked = true
 	c.armBody()
 	if err := c.socket.Read(a.spliceIn); err != nil {
@@ -122,6 +126,15 @@ func (r *Request) Splice(a *Response) (ok, here bool, err error) {
 	return true, r.response.Err == nil, nil
 }
 
+// pieceMost is how long the next piece may be. Where the client is slower than the service long ones save
+// nothing, and what it leaves in the pipe stays drawn on its account.
+func (r *Request) pieceMost() int64 {
+	if r.c.slow || r.message.Account.Room(budget.Buffered) < spliceLarge {
+		return spliceMost
+	}
+	return spliceLarge
+}
+
 // spliceStep is a [syscall.RawConn].Read's function. What is there already is only taken when more can
 // follow it at once. Before it waits it gives up the pipe, which others can use meanwhile, and the
 // client gets what there is.
@@ -133,6 +146,7 @@ func (a *Response) spliceStep(fd uintptr) bool {
 	}
 	switch s.err = s.p.fill(int(fd), s.most); {
 	case s.err == nil:
+		s.to.c.srv.Pipes.settle(s.p, s.to.message.Account)
 		s.ahead = a.body.takeBuffered()
 		return true
 	case s.err == syscall.EAGAIN:
@@ -155,7 +169,7 @@ func (a *Response) spliceStep(fd uintptr) bool {
 
 // take has the pipe there, and the account drawn on for it.
 func (s *splicing) take() bool {
-	s.p = s.to.c.srv.Pipes.lend(s.to.message.Account)
+	s.p = s.to.c.srv.Pipes.lend(s.to.message.Account, s.most)
 	return s.p != nil
 }
 
@@ -191,9 +205,11 @@ func (r *Request) sendSpliced(s *splicing) error {
 
 // drain sends what is ahead of a pipe and in it.
 func (c *conn) drain(p *pipe) error {
+	p.waited = false
+	defer func() { c.slow = p.waited }()
 	if c.fd >= 0 && c.state.Load() != closing {
-		if err := p.drain(c.fd); err != syscall.EAGAIN {
-			return err
+		if p.stepOut(uintptr(c.fd)) {
+			return p.err
 		}
 	}
 	c.armWrite()

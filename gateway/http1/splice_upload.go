@@ -74,7 +74,7 @@ func (r *Request) fillPipe(most int) (p *pipe, err error) {
 	var failed error
 	lacked := false
 	step := func(fd uintptr) bool {
-		if p = pipes.lend(account); p == nil {
+		if p = pipes.lend(account, most); p == nil {
 			lacked = true
 			return true
 		}

@@ -15,9 +15,9 @@
 // All requests of a route, on all processors, count in the same series. So a counter, a histogram and a row of events
 // are in parts by processor (package processor), and a scrape sums them.
 //
-// Memory: a series costs some hundred bytes, an event of [Events] 16, and beyond that a line of 64 bytes for a counter,
-// 192 bytes for a histogram and 128 for a row for each processor that has counted in it, of which there are at most
-// eight. Nothing here makes a label out of what a client sends, so the number of series is bounded by the configuration,
-// the statuses (at most 900) and the reasons. The package does not fail: a name that is registered twice is a bug and
-// panics.
+// Memory: a series costs some hundred bytes, an event of [Events] 16, and beyond that a line of 64 bytes for a
+// counter, 192 bytes for a histogram and 128 for a row for each processor that has counted in it, of which there are
+// at most eight. Nothing here makes a label out of what a client sends, so the number of series is bounded by the
+// configuration, the statuses (at most 900) and the reasons. The package does not fail: a name that is registered
+// twice is a bug and panics.
 package metric

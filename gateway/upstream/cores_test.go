@@ -15,17 +15,15 @@ func BenchmarkCores(b *testing.B) {
 		service.current.Store(&configuration{settings: Settings{KeepAlive: KeepAlive{Idle: time.Hour}}})
 		p := &pool{e: &endpoint{service: service}}
 		now := time.Now()
-		p.sweepAt = now
-		p.sweep = time.AfterFunc(time.Hour, func() {})
-		defer p.sweep.Stop()
+		defer p.closeIdle()
 		for range 64 {
 			c := &conn{Client: new(http1.Client), pool: p, expires: now.Add(time.Hour)}
 			c.IdleSince = now
-			p.idle = append(p.idle, c)
+			p.keep(c)
 		}
 		cores.Run(b, func(int) func() {
 			return func() {
-				c := p.pop()
+				c := p.idle.pop()
 				p.keep(c)
 			}
 		})

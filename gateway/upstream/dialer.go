@@ -133,7 +133,7 @@ func (s *Service) evict(limit int) (n int) {
 	for _, e := range s.current.Load().endpoints {
 		p := e.pool.Load()
 		for n < limit {
-			c := p.popOldest()
+			c := p.idle.popOldest()
 			if c == nil {
 				break
 			}

@@ -85,7 +85,9 @@
 // the last millisecond (a peek that does not block); one that the service has closed, or on which it
 // sent something unasked, is thrown away. One that is older than it becomes, up to a fifth less by
 // chance, ends behind what it carries; what a service says in Keep-Alive counts where it is shorter,
-// less a second, or less half of it.
+// less a second, or less half of it. Which one is used again is the one that was used last on this
+// processor, else one of another processor's; to give way to others it is the one that has been idle
+// longest of all.
 //
 // Cleartext HTTP/2 is known beforehand; over TLS the service chooses (RFC 7301), endpoint by
 // endpoint, and each handshake may change that. A request that asks for another protocol goes by

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,11 +22,7 @@ type pool struct {
 	spoken      atomic.Int32 // what the last handshake agreed on: see alpn
 	notUpgraded atomic.Int64 // unix nanoseconds until which the service is taken not to speak HTTP/1.1
 
-	mu      sync.Mutex
-	idle    []*conn     // the last used on top
-	sweep   *time.Timer // runs while there are idle ones
-	sweepAt time.Time
-	closed  bool
+	idle idleConns
 }
 
 func newPool(e *endpoint, c *tls.Config) *pool {
@@ -170,7 +165,7 @@ func (p *pool) take(
 // reuse returns an idle connection that looks alive; nil when there is none.
 func (p *pool) reuse(s *Settings, m *message.Message, now time.Time) (*conn, error) {
 	for {
-		c := p.pop()
+		c := p.idle.pop()
 		if c == nil {
 			return nil, nil
 		}
@@ -198,33 +193,6 @@ func (p *pool) giveBack(c *conn) {
 	}
 }
 
-func (p *pool) pop() *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.idle)
-	if n == 0 {
-		return nil
-	}
-	c := p.idle[n-1]
-	p.idle[n-1] = nil
-	p.idle = p.idle[:n-1]
-	return c
-}
-
-// popOldest takes the connection out that has been idle longest; nil when there is none.
-func (p *pool) popOldest() *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.idle) == 0 {
-		return nil
-	}
-	c := p.idle[0]
-	n := copy(p.idle, p.idle[1:])
-	p.idle[n] = nil
-	p.idle = p.idle[:n]
-	return c
-}
-
 // release takes a connection back behind its exchange.
 func (c *conn) release(_ *http1.Client, reusable bool) {
 	p := c.pool
@@ -244,72 +212,6 @@ func (c *conn) release(_ *http1.Client, reusable bool) {
 	c.Close()
 }
 
-// keep makes a connection an idle one; false when the pool is closed.
-func (p *pool) keep(c *conn) bool {
-	at := c.deadline(p.idleMax())
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.idle = append(p.idle, c)
-	if p.sweep == nil || at.Before(p.sweepAt) {
-		p.sweepLocked(at)
-	}
-	return true
-}
-
-func (p *pool) idleMax() time.Duration { return p.e.service.current.Load().settings.KeepAlive.Idle }
-
-// sweepMin is the least time between two looks for what is idle too long.
-const sweepMin = 50 * time.Millisecond
-
-func (p *pool) sweepLocked(at time.Time) {
-	wait := max(time.Until(at), sweepMin)
-	if p.sweepAt = at; p.sweep == nil {
-		p.sweep = time.AfterFunc(wait, p.trim)
-	} else {
-		p.sweep.Reset(wait)
-	}
-}
-
-// trim closes the connections that have been idle too long or are too old, which a quiet service
-// would keep for ever.
-func (p *pool) trim() {
-	for _, c := range p.expired(time.Now(), p.idleMax()) {
-		c.Close()
-	}
-}
-
-// expired takes out what is to be closed, and arranges for what is left.
-func (p *pool) expired(now time.Time, idle time.Duration) (over []*conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	kept := p.idle[:0]
-	var next time.Time
-	for _, c := range p.idle {
-		at := c.deadline(idle)
-		if !now.Before(at) {
-			over = append(over, c)
-			continue
-		}
-		kept = append(kept, c)
-		if next.IsZero() || at.Before(next) {
-			next = at
-		}
-	}
-	clear(p.idle[len(kept):])
-	p.idle = kept
-	switch {
-	case !next.IsZero():
-		p.sweepLocked(next)
-	case p.sweep != nil:
-		p.sweep.Stop()
-		p.sweep = nil
-	}
-	return over
-}
-
 func (p *pool) close() {
 	for _, c := range p.closeIdle() {
 		c.Close()
@@ -317,16 +219,4 @@ func (p *pool) close() {
 	if p.h2 != nil {
 		p.h2.close()
 	}
-}
-
-// closeIdle has the pool keep no connection from now on, and returns those that it had.
-func (p *pool) closeIdle() []*conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	idle := p.idle
-	p.idle, p.closed = nil, true
-	if p.sweep != nil {
-		p.sweep.Stop()
-	}
-	return idle
 }

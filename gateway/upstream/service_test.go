@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,11 +83,13 @@ func service(t *testing.T, s Settings, addresses ...string) *Service {
 func endpoints(s *Service) []*endpoint { return s.current.Load().endpoints }
 
 // pooled returns the idle connections of a service's first endpoint.
-func pooled(s *Service) []*conn {
-	p := endpoints(s)[0].pool.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.idle)
+func pooled(s *Service) (idle []*conn) {
+	for stack := range endpoints(s)[0].pool.Load().idle.stacks.All() {
+		stack.mu.Lock()
+		idle = append(idle, stack.conns...)
+		stack.mu.Unlock()
+	}
+	return idle
 }
 
 func exchange(method string) *filters.Exchange {
@@ -424,11 +425,11 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	r, err := svc.Send(context.Background(), exchange("GET"), &message.Message{})
 	read(t, r, err)
 	p := endpoints(svc)[0].pool.Load()
-	if p.trim(); len(p.idle) != 1 || p.sweep == nil {
-		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", len(p.idle))
+	if p.trim(); p.idle.count() != 1 || p.idle.sweep == nil {
+		t.Fatalf("%d idle connections, want the one just used, and a sweep to come", p.idle.count())
 	}
-	p.idle[0].IdleSince = time.Now().Add(-idleDefault)
-	if p.trim(); len(p.idle) != 0 || p.sweep != nil {
-		t.Errorf("%d idle connections are left", len(p.idle))
+	pooled(svc)[0].IdleSince = time.Now().Add(-idleDefault)
+	if p.trim(); p.idle.count() != 0 || p.idle.sweep != nil {
+		t.Errorf("%d idle connections are left", p.idle.count())
 	}
 }

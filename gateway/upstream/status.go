@@ -36,7 +36,7 @@ func (s *Service) Endpoints() []EndpointStatus {
 		p := e.pool.Load()
 		list[i] = EndpointStatus{
 			Endpoint: e.Address, Address: e.address, State: e.stateLocked(),
-			InUse: int(e.inUse.Load()), Idle: p.idleCount(),
+			InUse: int(e.inUse.Load()), Idle: p.idle.count(),
 		}
 		list[i].EjectedFor = s.outliers.left(e, time.Now())
 		if p.h2 != nil {
@@ -58,12 +58,6 @@ func (e *endpoint) stateLocked() EndpointState {
 		return Up
 	}
 	return Unchecked
-}
-
-func (p *pool) idleCount() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.idle)
 }
 
 func (h *h2) count() int {

@@ -148,7 +148,7 @@ func (b *Bench) Setting() Setting {
 	return Setting{
 		At: time.Now().UTC(), Processors: b.processors.all.Count(), Apart: b.processors.apart(),
 		Upstream: b.upstream.program,
-		Duration: b.Options.Duration, Rounds: b.Options.Rounds,
+		Duration: b.Options.Duration, Rounds: b.Options.Rounds, Congestion: congestionControl(),
 		Others: b.others.share(b.processors.all.Count()), JudgeBusy: b.Options.JudgeBusy,
 	}
 }

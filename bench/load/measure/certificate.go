@@ -21,6 +21,9 @@ const (
 	KeyFile         = "key.pem"
 )
 
+// benchHost is whom the loads ask for, and whose certificate the contenders show.
+const benchHost = "bench.example"
+
 // NewCertificate returns a certificate for this machine's own address and its key, as PEM.
 func NewCertificate() (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -29,7 +32,7 @@ func NewCertificate() (certificate, key []byte, err error) {
 	}
 	template := &x509.Certificate{SerialNumber: mathbig.NewInt(1), Subject: pkix.Name{CommonName: "sluice bench"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{"bench.example"}}
+		DNSNames: []string{benchHost}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		return nil, nil, fmt.Errorf("measure: certificate: %w", err)

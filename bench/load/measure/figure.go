@@ -15,6 +15,9 @@ type Setting struct {
 	Upstream   string        `json:"upstream"`      // program that answered
 	Duration   time.Duration `json:"durationNanos"` // of a slice
 	Rounds     int           `json:"rounds"`
+	// Congestion is the kernel's congestion control. One that paces, as bbr does, sets a timer for each
+	// segment also on the loopback device, which is a third of the CPU time of a long response.
+	Congestion string `json:"congestionControl,omitempty"`
 	// Others is what part of the processors' time programs had that are not of this run.
 	Others    float64 `json:"others"`
 	JudgeBusy bool    `json:"judgeBusy,omitempty"` // marks are judged all the same
@@ -38,10 +41,14 @@ func (s *Setting) withholds() bool { return s.Others > othersMax && !s.JudgeBusy
 
 // Where says which processors were used.
 func (s *Setting) Where() string {
+	where := "one processor for all"
 	if s.Apart {
-		return fmt.Sprintf("%d processors, the contenders on one of their own", s.Processors)
+		where = fmt.Sprintf("%d processors, the contenders on one of their own", s.Processors)
 	}
-	return "one processor for all"
+	if s.Congestion != "" {
+		where += ", congestion control " + s.Congestion
+	}
+	return where
 }
 
 // Result is what was found of one contender.

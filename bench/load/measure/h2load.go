@@ -19,19 +19,20 @@ const (
 // h2load is a closed loop over HTTP/2: cleartext with prior knowledge, or with TLS.
 type h2load struct {
 	origin     string // scheme and address
+	host       string // empty: the address
 	grpc       bool
 	transports []*http.Transport // one a connection
 }
 
 func newH2Load(address string, p Protocol) *h2load {
 	l := &h2load{origin: "http://" + address, grpc: p == GRPC}
-	if p == HTTP2TLS {
-		l.origin = "https://" + address
+	if p == HTTP2TLS { // a host that the certificate does not name is refused with 421
+		l.origin, l.host = "https://"+address, benchHost
 	}
 	for range h2Connections {
 		t := &http.Transport{MaxConnsPerHost: 1, DisableCompression: true, Protocols: new(http.Protocols)}
 		if p == HTTP2TLS { // as in dialTLS nobody is verified; nothing but h2 is offered
-			t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+			t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true, ServerName: benchHost}
 			t.Protocols.SetHTTP2(true)
 		} else {
 			t.Protocols.SetUnencryptedHTTP2(true)
@@ -89,6 +90,7 @@ func (l *h2load) once(ctx context.Context, t *http.Transport) (status int, err e
 	if err != nil {
 		return 0, err
 	}
+	req.Host = l.host
 	if l.grpc {
 		req.Header["Content-Type"] = []string{"application/grpc"}
 		req.Header["Te"] = []string{"trailers"}

@@ -187,7 +187,8 @@ func TestHTTP2Connections(t *testing.T) {
 	} {
 		var opened, others atomic.Int64
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor != 2 || (r.TLS != nil) != (protocol == HTTP2TLS) {
+			if r.ProtoMajor != 2 || (r.TLS != nil) != (protocol == HTTP2TLS) ||
+				r.TLS != nil && (r.Host != benchHost || r.TLS.ServerName != benchHost) {
 				others.Add(1)
 			}
 			ServeUpstream(w, r)

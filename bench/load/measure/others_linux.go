@@ -128,3 +128,12 @@ func ticks(s string) time.Duration {
 	n, _ := strconv.ParseInt(s, 10, 64) // the kernel writes nothing else
 	return time.Duration(n) * tick
 }
+
+// congestionControl returns the name of what new connections get; empty where it is not known.
+func congestionControl() string {
+	name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
+}

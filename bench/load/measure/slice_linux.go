@@ -30,7 +30,7 @@ func (b *Bench) NewDriver(r *Run, load Load) (Driver, error) {
 	if load.Protocol == HTTPS {
 		return dialTLS(r.Process.Site.Listen, connections, load)
 	}
-	l, err := dial(r.Process.Site.Listen, connections, newRequest(load, "bench.example"))
+	l, err := dial(r.Process.Site.Listen, connections, newRequest(load, benchHost))
 	if err != nil || load.Rate == 0 {
 		return l, err
 	}
@@ -133,7 +133,7 @@ func (b *Bench) OpenLoop(ctx context.Context, r *Run, load Load) error {
 	if r.Result.Latency != nil {
 		return nil // given up
 	}
-	l, err := dial(r.Process.Site.Listen, b.Options.Connections, newRequest(load, "bench.example"))
+	l, err := dial(r.Process.Site.Listen, b.Options.Connections, newRequest(load, benchHost))
 	if err == nil {
 		defer l.Close()
 		// Connections and pools are warm before the first request that counts.
@@ -152,7 +152,7 @@ func (b *Bench) OpenLoop(ctx context.Context, r *Run, load Load) error {
 
 // Open sends a load at a fixed rate for so long and returns what was found, with every latency.
 func (b *Bench) Open(ctx context.Context, r *Run, load Load, rate int, d time.Duration) (Tally, error) {
-	l, err := dial(r.Process.Site.Listen, b.Options.Connections, newRequest(load, "bench.example"))
+	l, err := dial(r.Process.Site.Listen, b.Options.Connections, newRequest(load, benchHost))
 	if err != nil {
 		return Tally{}, err
 	}
@@ -198,7 +198,7 @@ func askOnce(ctx context.Context, address string, connections int, load Load, f 
 	if load.Protocol == HTTPS {
 		l, err = dialTLS(address, connections, load)
 	} else {
-		l, err = dial(address, connections, newRequest(load, "bench.example"))
+		l, err = dial(address, connections, newRequest(load, benchHost))
 	}
 	if err != nil {
 		return err

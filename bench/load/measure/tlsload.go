@@ -32,7 +32,7 @@ func dialTLS(address string, connections int, load Load) (*tlsLoad, error) {
 			l.Close()
 			return nil, fmt.Errorf("measure: TLS: %w", err)
 		}
-		l.conns = append(l.conns, &tlsConn{Conn: nc, request: newRequest(load, "bench.example")})
+		l.conns = append(l.conns, &tlsConn{Conn: nc, request: newRequest(load, benchHost)})
 	}
 	return l, nil
 }

@@ -16,7 +16,7 @@ var (
 	loadTLSBig  = measure.Load{Name: "HTTPS GET, 64 KiB responses", Protocol: measure.HTTPS, Path: measure.BigPath}
 	loadTLSHuge = measure.Load{Name: "HTTPS GET, 1 MiB responses", Protocol: measure.HTTPS, Path: measure.HugePath}
 
-	loadTLSH2   = measure.Load{Name: "HTTP/2 GET, TLS", Protocol: measure.HTTP2TLS}
+	loadTLSH2 = measure.Load{Name: "HTTP/2 GET, TLS", Protocol: measure.HTTP2TLS}
 
 	loads = []measure.Load{loadGet, loadPost, loadBig, loadHuge, loadH2, loadGRPC, loadTLS, loadTLSBig, loadTLSHuge,
 		loadTLSH2}
