@@ -94,7 +94,8 @@ func TestOneClaimAnID(t *testing.T) {
 				if i%2 == 0 {
 					place = 0 // it is found without
 				}
-				if err := s.Change(ctx, id, uint64(w+1), idempotency.Change{Op: idempotency.Free, Place: place}); err != nil {
+				free := idempotency.Change{Op: idempotency.Free, Place: place}
+				if err := s.Change(ctx, id, uint64(w+1), free); err != nil {
 					t.Error(err)
 					return
 				}

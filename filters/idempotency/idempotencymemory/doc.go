@@ -26,8 +26,8 @@
 // Priority Queue Implementation for the Simulation Event Set Problem", 1988). A claim is put under the second in which
 // its record would expire if the request ended at once; the end moves nothing, and a record that lives longer is put
 // where it belongs when that second has passed. Each call on an arena removes or moves a few, so there is no goroutine,
-// and the cost of a burst is spread over the calls that follow it. One call in 32 does so in another arena, of which
-// the processor may have nothing to do any more. A store that gets no call keeps what it has.
+// and the cost of a burst is spread over the calls that follow it. One call in 32 does so in another arena, whose
+// processor may have nothing to do any more. A store that gets no call keeps what it has.
 //
 // Times are counted from the store's beginning, by the monotonic clock: a step of the wall clock ends no lease.
 //
