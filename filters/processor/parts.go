@@ -24,30 +24,24 @@ func (p *Parts[T]) Here() *T {
 		n = procPin()
 		procUnpin()
 	}
-	for { // as At, which would be a call more
-		if part := p[uint(n)%PartsMax].Load(); part != nil {
-			return part
-		}
-		p.begin(n)
-	}
+	return p.At(n)
 }
 
 // At returns the part of a processor, for a caller that knows its [Number] already.
 func (p *Parts[T]) At(n int) *T {
-	for {
-		if part := p[uint(n)%PartsMax].Load(); part != nil {
-			return part
-		}
-		p.begin(n)
+	if part := p[uint(n)%PartsMax].Load(); part != nil {
+		return part
 	}
+	return p.begin(uint(n) % PartsMax)
 }
 
 // begin makes a part, unless another goroutine has done so.
-func (p *Parts[T]) begin(n int) {
+func (p *Parts[T]) begin(n uint) *T {
 	if size := unsafe.Sizeof(*new(T)); size%Line != 0 {
 		panic(fmt.Sprintf("processor: a part of %d bytes, which must be a multiple of %d", size, Line))
 	}
-	p[uint(n)%PartsMax].CompareAndSwap(nil, new(T))
+	p[n].CompareAndSwap(nil, new(T))
+	return p[n].Load()
 }
 
 // All returns the parts that there are by now.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
 // holding is how much of each resource is held.
@@ -137,15 +139,23 @@ func (a *Account) acquire(r Resource, n int64) bool {
 	if !a.within(r, n, b.totals[w].used.Load()+units, a.client.held[w].Load()+units, a.held[w].Load()+units) {
 		return false
 	}
-	var used, client int64
-	var ok bool
-	if b.divided && r == InFlight && n == 1 {
-		used, client, ok = a.takeParked()
-	} else if used, ok = b.acquire(r, n); ok {
-		client = a.client.held[w].Add(units)
+	one, here := b.divided && r == InFlight && n == 1, 0
+	var used int64
+	ok := false
+	if one {
+		here = processor.Number()
+		used, ok = b.take(here)
 	}
 	if !ok {
-		return false
+		if used, ok = b.acquire(r, n); !ok {
+			return false
+		}
+	}
+	var client int64
+	if one && a.client.shared() && a.client.parked.take(here) {
+		client = a.client.held[w].Load() // the place is in it
+	} else {
+		client = a.client.held[w].Add(units)
 	}
 	if !a.within(r, n, used, client, a.held[w].Add(units)) { // others of this client were faster
 		a.Release(r, n)
@@ -153,6 +163,10 @@ func (a *Account) acquire(r Resource, n int64) bool {
 	}
 	return true
 }
+
+// shared reports whether several connections count for a client. Places are parked for those only: the others' line is
+// seldom written by two processors.
+func (c *client) shared() bool { return c.accounts.Load() > 1 }
 
 // within reports whether n more units are within the shares, where the words of the total, the client
 // and the account are those with them.
@@ -186,14 +200,16 @@ func (a *Account) Release(r Resource, n int64) {
 	if a == nil {
 		return
 	}
-	w, units := r.word(), r.units(n)
-	if a.budget.divided && r == InFlight && n == 1 {
-		a.park(units)
-	} else {
-		a.budget.totals[w].used.Add(-units)
-		if a.client != nil {
-			a.client.held[w].Add(-units)
-		}
+	b, w, units := a.budget, r.word(), r.units(n)
+	park, here := r == InFlight && n == 1 && b.parks(b.totals[w].used.Load()), 0
+	if park {
+		here = processor.Number()
+	}
+	if !(park && b.parked.put(here)) {
+		b.totals[w].used.Add(-units)
+	}
+	if a.client != nil && !(park && a.client.shared() && a.client.parked.put(here)) {
+		a.client.held[w].Add(-units)
 	}
 	a.held[w].Add(-units)
 	if a.closed.Load() {

@@ -65,38 +65,11 @@ func (b *Budget) parks(used int64) bool {
 		Buffered.in(used)+all*RequestBytes < b.Limit(Buffered)/2
 }
 
-// takeParked takes one request for an account of a client, of what is parked if it can, and returns what is used and
-// what the client holds with it.
-func (a *Account) takeParked() (used, client int64, ok bool) {
-	b, here := a.budget, processor.Number()
-	used = b.totals[wordMemory].used.Load() // a parked place is in it
-	if !b.parks(used) || !b.parked.take(here) {
-		if used, ok = b.acquire(InFlight, 1); !ok {
-			return 0, 0, false
-		}
-	}
-	held := &a.client.held[wordMemory]
-	if a.client.shared() && a.client.parked.take(here) {
-		return used, held.Load(), true // in this too
-	}
-	return used, held.Add(InFlight.units(1)), true
+// take takes over a place that is parked, and returns what is used.
+func (b *Budget) take(processor int) (used int64, ok bool) {
+	used = b.totals[wordMemory].used.Load() // the place is in it
+	return used, b.parks(used) && b.parked.take(processor)
 }
-
-// park takes one request off the total and the client of an account, or parks its place.
-func (a *Account) park(units int64) {
-	total := &a.budget.totals[wordMemory].used
-	park, here := a.budget.parks(total.Load()), processor.Number()
-	if !park || !a.budget.parked.put(here) {
-		total.Add(-units)
-	}
-	if a.client != nil && !(park && a.client.shared() && a.client.parked.put(here)) {
-		a.client.held[wordMemory].Add(-units)
-	}
-}
-
-// shared reports whether several connections count for a client. Places are parked for those only: the others' line is
-// seldom written by two processors.
-func (c *client) shared() bool { return c.accounts.Load() > 1 }
 
 // giveBack gives back what is parked at a client and at the budget, and reports whether there was anything.
 func (a *Account) giveBack() bool {

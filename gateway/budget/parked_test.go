@@ -68,7 +68,7 @@ func TestModelWhileParked(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	parked := 0
-	for range 8 {
+	for range 30 {
 		l := roomy
 		l.InFlight += rnd.Int64N(500)
 		l.Buffered += rnd.Int64N(1 << 26)
