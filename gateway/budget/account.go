@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-
-	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
 // holding is how much of each resource is held.
@@ -24,18 +22,8 @@ func (h *holding) empty() bool {
 // client is what all accounts of one address hold together.
 type client struct {
 	held     holding
-	accounts atomic.Int64 // that are not over; written under the lock of clients
-	parked   parked
-	_        [40]byte // lines of its own: processors serve different clients
-}
-
-// used returns what the client holds of a resource's word.
-func (c *client) used(r Resource) int64 {
-	word := &c.held[r.word()]
-	if r == Upstreams {
-		return word.Load()
-	}
-	return c.parked.used(word)
+	accounts int            // that are not over; under the lock of clients
+	_        [64 - 3*8]byte // a line of its own: processors serve different clients
 }
 
 // clients has those that have an account which is not over.
@@ -85,7 +73,7 @@ func (b *Budget) Account(addr netip.Addr) *Account {
 		c = &client{}
 		b.clients.of[a.addr] = c
 	}
-	c.accounts.Add(1)
+	c.accounts++
 	a.client = c
 	return a
 }
@@ -108,7 +96,7 @@ func (a *Account) endIfEmpty() {
 	s := &a.budget.clients
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.client.accounts.Add(-1) == 0 {
+	if a.client.accounts--; a.client.accounts == 0 {
 		delete(s.of, a.addr)
 	}
 }
@@ -117,9 +105,6 @@ func (a *Account) endIfEmpty() {
 // connection's or its client's share. Nothing has been taken then.
 func (a *Account) Acquire(r Resource, n int64) bool {
 	if a == nil || a.acquire(r, n) {
-		return true
-	}
-	if r.word() == wordMemory && a.giveBack() && a.acquire(r, n) {
 		return true
 	}
 	a.budget.refused[r].Add(1)
@@ -139,34 +124,16 @@ func (a *Account) acquire(r Resource, n int64) bool {
 	if !a.within(r, n, b.totals[w].used.Load()+units, a.client.held[w].Load()+units, a.held[w].Load()+units) {
 		return false
 	}
-	one, here := b.divided && r == InFlight && n == 1, 0
-	var used int64
-	ok := false
-	if one {
-		here = processor.Number()
-		used, ok = b.take(here)
-	}
+	used, ok := b.acquire(r, n)
 	if !ok {
-		if used, ok = b.acquire(r, n); !ok {
-			return false
-		}
+		return false
 	}
-	var client int64
-	if one && a.client.shared() && a.client.parked.take(here) {
-		client = a.client.held[w].Load() // the place is in it
-	} else {
-		client = a.client.held[w].Add(units)
-	}
-	if !a.within(r, n, used, client, a.held[w].Add(units)) { // others of this client were faster
+	if !a.within(r, n, used, a.client.held[w].Add(units), a.held[w].Add(units)) { // others of this client were faster
 		a.Release(r, n)
 		return false
 	}
 	return true
 }
-
-// shared reports whether several connections count for a client. Places are parked for those only: the others' line is
-// seldom written by two processors.
-func (c *client) shared() bool { return c.accounts.Load() > 1 }
 
 // within reports whether n more units are within the shares, where the words of the total, the client
 // and the account are those with them.
@@ -200,15 +167,9 @@ func (a *Account) Release(r Resource, n int64) {
 	if a == nil {
 		return
 	}
-	b, w, units := a.budget, r.word(), r.units(n)
-	park, here := r == InFlight && n == 1 && b.parks(b.totals[w].used.Load()), 0
-	if park {
-		here = processor.Number()
-	}
-	if !(park && b.parked.put(here)) {
-		b.totals[w].used.Add(-units)
-	}
-	if a.client != nil && !(park && a.client.shared() && a.client.parked.put(here)) {
+	w, units := r.word(), r.units(n)
+	a.budget.totals[w].used.Add(-units)
+	if a.client != nil {
 		a.client.held[w].Add(-units)
 	}
 	a.held[w].Add(-units)
@@ -227,7 +188,7 @@ func (a *Account) Room(r Resource) int64 {
 		return max(free, 0)
 	}
 	held := a.Held(r)
-	of := r.in(a.client.used(r))
+	of := r.in(a.client.held[r.word()].Load())
 	if of > r.few() {
 		free -= a.budget.Limit(r) / reserve
 	}

@@ -2,7 +2,6 @@ package budget
 
 import (
 	"net/netip"
-	"runtime"
 	"sync/atomic"
 )
 
@@ -114,13 +113,11 @@ type Budget struct {
 	portion atomic.Int64
 	own     Account
 	clients clients
-	divided bool // several processors count
-	parked  parked
 }
 
 // New returns a budget.
 func New(l Limits) *Budget {
-	b := &Budget{divided: runtime.GOMAXPROCS(0) > 1}
+	b := &Budget{}
 	b.own.budget = b
 	b.clients.of = map[netip.Addr]*client{}
 	b.SetLimits(l)
@@ -148,13 +145,7 @@ func (b *Budget) Own() *Account {
 func (b *Budget) Limit(r Resource) int64 { return b.limits[r].Load() }
 
 // Used returns how much of a resource is held.
-func (b *Budget) Used(r Resource) int64 {
-	word := &b.totals[r.word()].used
-	if r == Upstreams {
-		return r.in(word.Load())
-	}
-	return r.in(b.parked.used(word))
-}
+func (b *Budget) Used(r Resource) int64 { return r.in(b.totals[r.word()].used.Load()) }
 
 // Refused returns how often a resource was refused.
 func (b *Budget) Refused(r Resource) int64 { return b.refused[r].Load() }

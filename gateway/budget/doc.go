@@ -39,23 +39,10 @@
 // has been lowered since: then nothing is granted until they have fallen below it. An account's units
 // are part of its client's, and those of the total.
 //
-// # Several processors
-//
-// Every request counts on the same word, which would go from one processor's caches to the other's
-// twice a request. So a place that a request releases may be parked: it stays counted, and the next
-// request on that processor takes it over without a write to the word. A processor parks at most
-// eight, and only while half of the requests and of the memory is free. The same is done for a client
-// that has several connections.
-//
-// What is counted is therefore what is held or a little more, so a grant by it is one by the rules, and
-// the limit holds. A refusal by it is not final: all that is parked is given back then, and the rules are
-// asked again. Readers subtract what is parked.
-//
 // # Cost
 //
-// Acquire and Release take no lock and allocate nothing: three atomic additions each. A refusal that is
-// due to the shares costs some loads, and writes to the total only where something was parked. An account
-// costs a look-up under a lock when its connection begins and one when it ends. Memory: an account each
-// connection, and an entry of 128 bytes for each client that has a connection or holds anything; where
-// it has several connections, 64 bytes more for each processor (of at most eight) that has served it.
+// Acquire and Release take no lock and allocate nothing: three atomic additions each. A refusal
+// that is due to the shares costs a few loads, and does not touch the total. An account costs a look-up
+// under a lock when its connection begins and one when it ends. Memory: an account each connection,
+// and an entry for each client that has a connection or holds anything.
 package budget
