@@ -28,10 +28,12 @@ func NewParts[T any]() Parts[T] {
 
 // Here returns the part of the processor that the caller runs on.
 func (p *Parts[T]) Here() *T {
-	n := procPin()
-	procUnpin()
-	if n >= len(p.of) {
-		n %= len(p.of)
+	n := 0
+	if len(p.of) > 1 { // where there is one processor, nothing is paid for others
+		n = Number()
+		if n >= len(p.of) {
+			n %= len(p.of)
+		}
 	}
 	if part := p.of[n].Load(); part != nil {
 		return part
