@@ -10,6 +10,6 @@
 // go.dev/issue/67401). A runtime without it fails to link. Where it means something else one day, parts are shared or
 // left idle, and what they count stays right.
 //
-// Memory: a [Parts] has a pointer for each of as many parts as processors when it was made, at most [PartsMax], and a
-// part only for those that have used it. Further processors share them. The package does not fail.
+// Memory: a [Parts] is [PartsMax] pointers, and a part for each processor that has used it. Further processors share
+// those. The package does not fail.
 package processor

@@ -3,7 +3,6 @@ package processor
 import (
 	"fmt"
 	"iter"
-	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -14,44 +13,48 @@ const PartsMax = 8
 // Line is the size of what processors exchange.
 const Line = 64
 
-// Parts has a T for each processor. It is made with [NewParts] and safe for concurrent use, as T has to be.
-type Parts[T any] struct{ of []atomic.Pointer[T] }
-
-// NewParts returns parts of which none is made yet. A T has whole lines, so that no two parts share one; what has not
-// is a bug and panics.
-func NewParts[T any]() Parts[T] {
-	if size := unsafe.Sizeof(*new(T)); size == 0 || size%Line != 0 {
-		panic(fmt.Sprintf("processor: a part of %d bytes, which must be a multiple of %d", size, Line))
-	}
-	return Parts[T]{make([]atomic.Pointer[T], min(runtime.GOMAXPROCS(0), PartsMax))}
-}
+// Parts has a T for each processor that has asked for one. It is safe for concurrent use, as T has to be. A T is of
+// whole lines, so that no two parts share one; what is not is a bug and panics. The zero value has no part yet.
+type Parts[T any] [PartsMax]atomic.Pointer[T]
 
 // Here returns the part of the processor that the caller runs on.
 func (p *Parts[T]) Here() *T {
 	n := 0
-	if len(p.of) > 1 { // where there is one processor, nothing is paid for others
-		n = Number()
-		if n >= len(p.of) {
-			n %= len(p.of)
+	if !single {
+		n = procPin()
+		procUnpin()
+	}
+	for { // as At, which would be a call more
+		if part := p[uint(n)%PartsMax].Load(); part != nil {
+			return part
 		}
+		p.begin(n)
 	}
-	if part := p.of[n].Load(); part != nil {
-		return part
+}
+
+// At returns the part of a processor, for a caller that knows its [Number] already.
+func (p *Parts[T]) At(n int) *T {
+	for {
+		if part := p[uint(n)%PartsMax].Load(); part != nil {
+			return part
+		}
+		p.begin(n)
 	}
-	return p.begin(n)
 }
 
 // begin makes a part, unless another goroutine has done so.
-func (p *Parts[T]) begin(n int) *T {
-	p.of[n].CompareAndSwap(nil, new(T))
-	return p.of[n].Load()
+func (p *Parts[T]) begin(n int) {
+	if size := unsafe.Sizeof(*new(T)); size%Line != 0 {
+		panic(fmt.Sprintf("processor: a part of %d bytes, which must be a multiple of %d", size, Line))
+	}
+	p[uint(n)%PartsMax].CompareAndSwap(nil, new(T))
 }
 
 // All returns the parts that there are by now.
 func (p *Parts[T]) All() iter.Seq[*T] {
 	return func(yield func(*T) bool) {
-		for i := range p.of {
-			if part := p.of[i].Load(); part != nil && !yield(part) {
+		for i := range p {
+			if part := p[i].Load(); part != nil && !yield(part) {
 				return
 			}
 		}

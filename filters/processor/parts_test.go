@@ -12,20 +12,20 @@ type lineOfOne struct {
 	_ [Line - 8]byte
 }
 
-// TestParts: whatever processors count, on as many as there were and on more, is there once.
+// TestParts: what processors count is there once, also where they are more than parts.
 func TestParts(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-	p := NewParts[lineOfOne]()
+	const processors = PartsMax + 3
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+	var p Parts[lineOfOne]
 	for part := range p.All() {
 		t.Errorf("there is a part that nobody has used: %v", part)
 	}
-	runtime.GOMAXPROCS(5)
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
 			for range 1000 {
-				if n := Number(); n < 0 || n >= 5 {
-					t.Errorf("processor %d of 5", n)
+				if n := Number(); n < 0 || n >= processors {
+					t.Errorf("processor %d of %d", n, processors)
 				}
 				p.Here().n.Add(1)
 				runtime.Gosched()
@@ -38,16 +38,8 @@ func TestParts(t *testing.T) {
 		n += part.n.Load()
 		parts++
 	}
-	if n != 20_000 || parts > 2 {
-		t.Errorf("%d are counted in %d parts, want 20000 in at most 2", n, parts)
-	}
-}
-
-// TestPartsAreBounded: many processors share as many parts as one thing may have.
-func TestPartsAreBounded(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3 * PartsMax))
-	if p := NewParts[lineOfOne](); len(p.of) != PartsMax {
-		t.Errorf("%d parts, want %d", len(p.of), PartsMax)
+	if n != 20_000 || parts > PartsMax {
+		t.Errorf("%d are counted in %d parts, want 20000 in at most %d", n, parts, PartsMax)
 	}
 }
 
@@ -57,12 +49,12 @@ func TestPartsAreWholeLines(t *testing.T) {
 			t.Error("a part that is no whole line was taken")
 		}
 	}()
-	NewParts[[Line + 8]byte]()
+	new(Parts[[Line + 8]byte]).Here()
 }
 
 func TestHereAllocatesNothing(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	p := NewParts[lineOfOne]()
+	var p Parts[lineOfOne]
 	p.Here()
 	if n := testing.AllocsPerRun(100, func() { p.Here().n.Add(1) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -17,7 +17,7 @@ type CounterVec struct{ *prometheus.MetricVec }
 func newCounterVec(name, help string, labels []string) *CounterVec {
 	desc := prometheus.NewDesc(name, help, labels, nil)
 	return &CounterVec{prometheus.NewMetricVec(desc, func(values ...string) prometheus.Metric {
-		return &CounterSeries{newChild(desc, values), processor.NewParts[count]()}
+		return &CounterSeries{child: newChild(desc, values)}
 	})}
 }
 

@@ -58,10 +58,10 @@ func (e *Events) Row(value string) []Event {
 	defer e.mu.Unlock()
 	row := e.rows[value]
 	if row == nil {
-		counts := processor.NewParts[rowCounts]()
+		counts := new(processor.Parts[rowCounts])
 		row = make([]Event, e.size)
 		for i := range row {
-			row[i] = Event{&counts, i}
+			row[i] = Event{counts, i}
 		}
 		e.rows[value] = row
 	}

@@ -23,7 +23,7 @@ type HistogramVec struct{ *prometheus.MetricVec }
 func newHistogramVec(name, help string, labels []string) *HistogramVec {
 	desc := prometheus.NewDesc(name, help, labels, nil)
 	return &HistogramVec{prometheus.NewMetricVec(desc, func(values ...string) prometheus.Metric {
-		return &HistogramSeries{child: newChild(desc, values), parts: processor.NewParts[observations]()}
+		return &HistogramSeries{child: newChild(desc, values)}
 	})}
 }
 

@@ -4,18 +4,27 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-gateway/sluice/filters/processor"
 )
 
 // retryBudget bounds what a service gets beyond first attempts, repeats and hedges, to a share of the
 // requests: within each second it is that share of the second's requests, and no less than three, so
 // that a quiet service has some too. What was not drawn within its second is lost: after a silence
 // there are three, whatever was there before it. A share of 0 allows none. The zero value has seen no
-// request. It is safe for concurrent use; a request costs one atomic addition.
+// request. It is safe for concurrent use. A request costs one atomic addition, in a part of its processor's own: all
+// requests to a service count here, and few draw.
 type retryBudget struct {
-	requests [budgetSlots]atomic.Uint64 // by slot modulo their number: the slot's number, and its requests
+	requests processor.Parts[slotRequests]
 
 	mu    sync.Mutex
 	drawn [budgetSlots]drawnSlot
+}
+
+// slotRequests are what one processor has counted, by slot modulo their number: the slot's number, and its requests.
+type slotRequests struct {
+	of [budgetSlots]atomic.Uint64
+	_  [2*processor.Line - 8*budgetSlots]byte
 }
 
 // drawnSlot is what was drawn within one slot.
@@ -39,7 +48,7 @@ func slotOf(now time.Time) uint32 { return uint32(now.Sub(budgetBegan) / budgetS
 // request counts a request.
 func (b *retryBudget) request(now time.Time) {
 	slot := slotOf(now)
-	r := &b.requests[slot%budgetSlots]
+	r := &b.requests.Here().of[slot%budgetSlots]
 	for {
 		had := r.Load()
 		if had>>32 >= uint64(slot) { // one that comes late counts for its successor
@@ -61,11 +70,15 @@ func (b *retryBudget) take(now time.Time, share float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	requests, drawn := 0, 0
-	for i := range b.requests {
-		if r := b.requests[i].Load(); recent(uint32(r>>32), slot) {
-			requests += int(uint32(r))
+	for part := range b.requests.All() {
+		for i := range part.of {
+			if r := part.of[i].Load(); recent(uint32(r>>32), slot) {
+				requests += int(uint32(r))
+			}
 		}
-		if d := b.drawn[i]; recent(d.slot, slot) {
+	}
+	for _, d := range b.drawn {
+		if recent(d.slot, slot) {
 			drawn += d.n
 		}
 	}
