@@ -80,6 +80,7 @@ func (s *callShard) addLocked(c *call) {
 				c = next
 			}
 		}
+		clear(old) // only stays, and would keep a call, and with it a route, for good
 	}
 	at := s.chain(c.hash)
 	c.next, *at = *at, c

@@ -34,3 +34,22 @@ func TestCallsSpread(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsKeepNoCall: what was in a shard before it had more chains is not kept when it has ended.
+func TestCallsKeepNoCall(t *testing.T) {
+	t.Parallel()
+	calls := NewCalls()
+	defer calls.Close()
+	var leads []*Handle
+	s := &calls.shards[0]
+	for len(s.chains) == 1 {
+		_, lead := calls.join(&callKey{fingerprint: [32]byte{byte(len(leads))}})
+		leads = append(leads, lead)
+	}
+	for _, lead := range leads {
+		calls.finish(&lead.call, &result{again: true})
+	}
+	if s.n != 0 || s.only[0] != nil {
+		t.Errorf("%d calls are left, and %p", s.n, s.only[0])
+	}
+}

@@ -67,7 +67,7 @@ func (a *arena) changeLocked(r ref, e *entry, rec *idempotency.Record, claimed b
 	if e.counted {
 		was := a.base.Add(e.expires)
 		if rec.Counted {
-			a.openKeys.Move(a.owner(e), was, rec.Expires)
+			a.openKeys.Move(a.owner(e), was, a.counted(rec.Expires))
 		} else {
 			a.openKeys.Remove(a.owner(e), was)
 		}
@@ -146,7 +146,7 @@ func (a *arena) countLocked(e *entry, old, next *idempotency.Record, most int, n
 	}
 	if _, live := idempotency.View(old, now); live { // a further attempt
 		if !e.counted {
-			a.openKeys.Keep(owner, next.Expires)
+			a.openKeys.Keep(owner, a.counted(next.Expires))
 		}
 		return true
 	}
@@ -154,8 +154,12 @@ func (a *arena) countLocked(e *entry, old, next *idempotency.Record, most int, n
 		a.openKeys.Remove(owner, a.base.Add(e.expires))
 		e.counted = false
 	}
-	return a.openKeys.Add(owner, next.Expires, now, most)
+	return a.openKeys.Add(owner, a.counted(next.Expires), a.counted(now), most)
 }
+
+// counted returns a time as open keys are counted under it: as the entry will tell it. The wall clock may have been
+// stepped since the store's beginning, and the count goes by that of a time.
+func (a *arena) counted(t time.Time) time.Time { return a.base.Add(t.Sub(a.base)) }
 
 // placedLocked returns the entry at a place if it is still the claim's there, which its token tells; 0 and nil if not.
 func (a *arena) placedLocked(p place, token uint64, id string) (ref, *entry) {

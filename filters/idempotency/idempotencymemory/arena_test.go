@@ -1,11 +1,13 @@
 package idempotencymemory
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-gateway/sluice/filters/idempotency"
 )
@@ -130,5 +132,55 @@ func TestIdleArenaIsSwept(t *testing.T) {
 	}
 	if n := s.Len(); n != 0 {
 		t.Errorf("%d expired records of %d are left", n, len(s.arenas)*records)
+	}
+}
+
+// TestOpenKeysAfterAStepOfTheClock: a key that was claimed after the wall clock was stepped counts no more when it is
+// free, and one that is answered counts as long as its record lives.
+func TestOpenKeysAfterAStepOfTheClock(t *testing.T) {
+	t.Parallel()
+	for _, step := range []int{3600, -3600} {
+		passed, stepped := time.Duration(0), 0
+		s := newStore(func() time.Time {
+			now := time.Now().Add(passed)
+			wall := (*uint64)(unsafe.Pointer(&now)) // with a reading of the monotonic clock: seconds above 30 bits
+			*wall += uint64(int64(stepped)) << 30
+			return now
+		}, 2)
+		stepped = step
+		claim := func(id string) (idempotency.Record, error) {
+			rec, _, err := s.Claim(t.Context(), idempotency.ClaimRequest{
+				ID: id, Token: 1, Lease: time.Minute, Cap: time.Minute, TTL: time.Hour, MaxOpen: 2,
+			})
+			return rec, err
+		}
+		end := func(rec *idempotency.Record, op idempotency.Op) {
+			ch := idempotency.Change{Op: op, Response: []byte("r"), Created: rec.Created, Place: rec.Place}
+			if err := s.Change(t.Context(), rec.ID, 1, ch); err != nil {
+				t.Errorf("step of %d s: %v", step, err)
+			}
+		}
+		for i := range 5 {
+			rec, err := claim(fmt.Sprintf("%032d", i))
+			if err != nil {
+				t.Fatalf("step of %d s, key %d: %v", step, i, err)
+			}
+			end(&rec, idempotency.Free)
+		}
+		for _, id := range []string{fmt.Sprintf("%032d", 10), fmt.Sprintf("%032d", 11)} {
+			rec, err := claim(id)
+			if err != nil {
+				t.Fatalf("step of %d s: %v", step, err)
+			}
+			end(&rec, idempotency.Finish)
+		}
+		passed = 59 * time.Minute
+		if _, err := claim(fmt.Sprintf("%032d", 12)); !errors.Is(err, idempotency.ErrTooManyOpen) {
+			t.Errorf("step of %d s: a key beyond those that are open: %v", step, err)
+		}
+		passed = 61 * time.Minute
+		if _, err := claim(fmt.Sprintf("%032d", 12)); err != nil {
+			t.Errorf("step of %d s: when the others have expired: %v", step, err)
+		}
 	}
 }
