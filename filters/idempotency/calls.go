@@ -37,8 +37,9 @@ const callShards = 1 << callShardBits
 const callShardBits = 8
 
 // callShard has a part of the calls, so that processors do not wait for each other: those of a hash are a chain, so
-// that nothing is allocated for one. It is one line of the caches. As long as few calls are in flight the only chain is
-// in it, so that a step takes no other one.
+// that nothing is allocated for one. It is as long as a line of the caches, and what is used of it lies in one, though
+// the first shard begins a word behind the beginning of a line, where the runtime keeps its own of such memory. As long
+// as few calls are in flight the only chain is in it, so that a step takes no other line.
 type callShard struct {
 	mu     sync.Mutex
 	n      int

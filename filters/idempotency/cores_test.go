@@ -12,8 +12,14 @@ import (
 // TestPartsLieApart: processors that work in two parts of a table share no line.
 func TestPartsLieApart(t *testing.T) {
 	t.Parallel()
-	if size := unsafe.Sizeof(callShard{}); size != cores.Line { // in memory that begins with one
-		t.Errorf("a part of the calls has %d bytes, want a line of %d", size, cores.Line)
+	calls := NewCalls()
+	defer calls.Close()
+	for i := range calls.shards {
+		s := &calls.shards[i]
+		first, behind := uintptr(unsafe.Pointer(s)), uintptr(unsafe.Pointer(&s.only))+unsafe.Sizeof(s.only)
+		if first/cores.Line != (behind-1)/cores.Line || unsafe.Sizeof(*s) < cores.Line {
+			t.Fatalf("part %d of the calls is not in a line of its own: from %x to %x", i, first, behind)
+		}
 	}
 	cores.Apart(t, "known keys", unsafe.Sizeof(keyPart{}), unsafe.Sizeof(keyPart{}.mu))
 	cores.Apart(t, "renewals", unsafe.Sizeof(renewalList{}), unsafe.Offsetof(renewalList{}.set)+1)

@@ -17,6 +17,13 @@ func TestPartsLieApart(t *testing.T) {
 	t.Parallel()
 	var s shard
 	cores.Apart(t, "shards", unsafe.Sizeof(s), unsafe.Offsetof(s.records)+unsafe.Sizeof(s.records))
+	for index, i := newStore(time.Now, 1).arenas[0].index, 0; i < shards; i++ {
+		h := &index[i]
+		first, behind := uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&h.records))+unsafe.Sizeof(h.records)
+		if first/cores.Line != (behind-1)/cores.Line {
+			t.Fatalf("shard %d is in two lines: from %x to %x", i, first, behind)
+		}
+	}
 	var a arena
 	cores.Apart(t, "arenas", unsafe.Sizeof(a), unsafe.Offsetof(a.heap)+unsafe.Sizeof(a.heap))
 }

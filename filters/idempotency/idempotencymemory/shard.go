@@ -16,10 +16,10 @@ const (
 type shard struct {
 	mu      sync.Mutex
 	records table
-	_       [88]byte // a line of its own, and the one beside it, which processors fetch with it
+	_       [88]byte // what is used is in one line, and nothing in the one beside it, which processors fetch with it
 }
 
-// index is the table of a store. It is memory that is aligned to lines.
+// index is the table of a store.
 type index [shards]shard
 
 // of returns the shard and the tag of a hash.

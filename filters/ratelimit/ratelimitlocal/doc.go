@@ -23,7 +23,8 @@
 //
 // A full bucket is the same as none, and so is a window that is over, so those are dropped, the
 // longest unused first, two for each key that is added. There are never more than maxKeys buckets,
-// about 110 bytes each beside the key (keys are at most 128 bytes, package ratelimit sees to that).
+// about 110 bytes each beside the key (keys are at most 128 bytes, package ratelimit sees to that); one
+// with a rate of its own takes 50 bytes more, and its key has some 20 to 50 in front that tell the rate.
 // At the bound the bucket that was unused for the longest time goes, in the shard of the new key;
 // when it was not full, its key begins again with a full one. So choose maxKeys above the number of
 // keys that are active within Burst·Period/Count. Keys are spread over shards by a hash with a
