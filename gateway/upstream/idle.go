@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/sluice-gateway/sluice/filters/processor"
 )
@@ -25,7 +26,7 @@ type idleConns struct {
 type idleStack struct {
 	mu    sync.Mutex
 	conns []*conn // the last used on top
-	_     [processor.Line - 8 - 3*8]byte
+	_     [processor.Line - unsafe.Sizeof(sync.Mutex{}) - unsafe.Sizeof([]*conn{})]byte
 }
 
 // pop takes the connection out that was used last on this processor, or else on another one; nil when there is none.
