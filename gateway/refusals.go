@@ -71,9 +71,12 @@ type refusalKind struct {
 	failed bool // a service, or the gateway
 }
 
+// forgotten is the next of a kind that is not in the list any more: the list may have another one of it.
+const forgotten = -1
+
 // refusals are those of one kind.
 type refusals struct {
-	next    atomic.Int64 // before which there is no line, in nanoseconds of the Unix epoch
+	next    atomic.Int64 // before which there is no line, in nanoseconds of the Unix epoch; or forgotten
 	leftOut atomic.Int64
 	counter atomic.Pointer[metric.CounterSeries] // of the reason; nil until something is left out
 }
@@ -116,7 +119,7 @@ func (l *refusalLog) publishLocked() {
 // of returns the refusals of a kind.
 func (l *refusalLog) of(k refusalKind) *refusals {
 	r := (*l.known.Load())[k]
-	if r != nil {
+	if r != nil && r.next.Load() != forgotten {
 		return r
 	}
 	l.mu.Lock()
@@ -166,14 +169,29 @@ func (l *refusalLog) tellOf(route string, x *filters.Exchange, r *filters.Respon
 	if why != nil {
 		k.cause = why.code
 	}
-	of := l.of(k)
-	next := of.next.Load()
-	if now.UnixNano() < next || !of.next.CompareAndSwap(next, now.Add(every(k.failed)).UnixNano()) ||
-		!l.budget(k.failed).take(now) {
+	of, due := l.due(k, now)
+	if !due || !l.budget(k.failed).take(now) {
 		of.leaveOut(l.leftOut, k.reason)
 		return
 	}
 	l.write(k, x, r, why, of.leftOut.Swap(0))
+}
+
+// due returns the refusals of a kind, and whether the line that is due is the caller's to write.
+func (l *refusalLog) due(k refusalKind, now time.Time) (*refusals, bool) {
+	for {
+		of := l.of(k)
+		next := of.next.Load()
+		switch {
+		case next == forgotten:
+		case now.UnixNano() < next:
+			return of, false
+		case of.next.CompareAndSwap(next, now.Add(every(k.failed)).UnixNano()):
+			return of, true
+		case of.next.Load() != forgotten: // another one writes it
+			return of, false
+		}
+	}
 }
 
 func (l *refusalLog) budget(failed bool) *lineBudget {
@@ -282,12 +300,13 @@ func (l *refusalLog) quiet(now time.Time) map[refusalKind]*refusals {
 	defer l.publishLocked()
 	quiet := map[refusalKind]*refusals{}
 	for k, r := range l.kinds {
-		next := time.Unix(0, r.next.Load())
+		at := r.next.Load()
+		next := time.Unix(0, at)
 		switch {
 		case now.Before(next):
 		case r.leftOut.Load() > 0:
 			quiet[k] = r
-		case now.Sub(next) > kindForgotten:
+		case now.Sub(next) > kindForgotten && r.next.CompareAndSwap(at, forgotten): // else it is heard of just now
 			delete(l.kinds, k)
 		}
 	}

@@ -318,6 +318,30 @@ func TestRefusalKindsAreBounded(t *testing.T) {
 	t.Errorf("%d kinds are left of which nothing was heard", len(l.kinds))
 }
 
+// TestForgottenKindIsHeardOf: a request that has looked its kind up when that is forgotten counts in the list all the
+// same, and so does the one behind it, which has no line.
+func TestForgottenKindIsHeardOf(t *testing.T) {
+	logs := new(lockedBuffer)
+	m := newMetrics(policy.NewMetrics())
+	l := newRefusalLog(slog.New(slog.NewTextHandler(logs, nil)), m.logLeftOut)
+	k := refusalKind{route: "r", reason: filters.RateLimited}
+	l.of(k)
+	seen := l.known.Load()
+	l.settle(time.Now())
+	if len(l.kinds) != 0 {
+		t.Fatalf("%d kinds are known of which nothing was heard", len(l.kinds))
+	}
+	l.known.Store(seen)
+	x := &filters.Exchange{Response: filters.Response{Status: 429, Reason: k.reason}}
+	for range 2 {
+		l.tell(k.route, x, nil)
+	}
+	l.settle(time.Now().Add(refusalEvery))
+	if lines := strings.Count(logs.String(), "\n"); lines != 2 || !strings.Contains(logs.String(), "left_out=1") {
+		t.Errorf("two refusals make these lines, want one, and one of what was left out:\n%s", logs)
+	}
+}
+
 func lineWith(text, part string) string {
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, part) {
