@@ -1,16 +1,15 @@
 package policy
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/filters"
 	"github.com/sluice-gateway/sluice/filters/inflight"
+	"github.com/sluice-gateway/sluice/gateway/metric"
 )
 
 // inflightPolicy bounds the requests that a service has to work on at once.
 type inflightPolicy struct {
 	limiters *Pool[string, *inflight.Limiter] // by service
-	refused  *prometheus.CounterVec           // service
+	refused  *metric.CounterVec               // service
 }
 
 func newInflight(env *Env) Policy {
