@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sluice-gateway/sluice/filters/ratelimit"
 )
 
@@ -18,15 +20,12 @@ const (
 	// keysPerShardKept is how many buckets a shard keeps though they are full again, so that a
 	// key that comes back allocates nothing.
 	keysPerShardKept = 256
-	// farAway is a time so far from the base, 146 years, that two of them can be compared.
-	farAway = 1 << 62
 )
 
 // Store is the buckets, or the windows, of one limit. It is safe for concurrent use and never returns
 // an error.
 type Store struct {
-	windows bool      // what the limit says of it, which stays
-	base    time.Time // times of buckets are counted from here
+	windows bool // what the limit says of it, which stays
 	seed    maphash.Seed
 	shards  []shard
 
@@ -37,32 +36,41 @@ type Store struct {
 
 var _ ratelimit.Limiter = (*Store)(nil)
 
-// shard is a part of the keys, in order of their last use. What a charge writes comes first, within one line of the
-// caches.
+// shard is a part of the keys, in order of their last use.
 type shard struct {
-	mu      sync.Mutex
-	at      int64 // the latest time seen, in nanoseconds since the base
-	keys    map[string]*bucket
-	present *terms // of the limit
-	used    bucket // the ring of buckets: used.next is the last used, used.prev the longest unused
-	max     int
-	windows bool
-	now     time.Time // the latest time seen, where there are windows
-	share   float64   // of a rate that a charge brings
-	limit   ratelimit.Rate
-	_       [64]byte // so that no two shards share a line
+	mu    sync.Mutex
+	now   time.Time // the latest time seen
+	keys  map[string]*bucket
+	max   int
+	used  bucket // the ring of buckets: used.next is the last used, used.prev the longest unused
+	rate  rate.Limit
+	burst int
+	era   uint32  // counts the changes of rate and burst
+	share float64 // of a rate that a charge brings
+	limit ratelimit.Rate
+	_     [64]byte // so that no two shards share a line
+}
+
+// bucket is what a key has: tokens, or the hits of a window.
+type bucket struct {
+	tokens     *rate.Limiter // nil: a window
+	hits       int64
+	end        int64 // of the window, in Unix seconds
+	key        string
+	prev, next *bucket
+	era        uint32 // of the shard, whose rate and burst it has
+	own        bool   // it has the rate of its charges, and not the shard's
 }
 
 // New makes a store without keys. limit is as its type says; maxKeys is at least 1.
 func New(limit ratelimit.Limit, maxKeys int) *Store {
 	maxKeys = max(maxKeys, 1)
 	n := min(max(maxKeys/keysPerShardMin, 1), shardsMax)
-	s := &Store{windows: limit.FixedWindow, limit: limit, share: 1, base: time.Now(), seed: maphash.MakeSeed(),
-		shards: make([]shard, n)}
+	s := &Store{windows: limit.FixedWindow, limit: limit, share: 1, seed: maphash.MakeSeed(), shards: make([]shard, n)}
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.keys = make(map[string]*bucket)
-		sh.max, sh.windows, sh.at = maxKeys/n, limit.FixedWindow, math.MinInt64
+		sh.max = maxKeys / n
 		sh.used.prev, sh.used.next = &sh.used, &sh.used
 	}
 	s.configureLocked()
@@ -96,14 +104,23 @@ func (s *Store) SetShare(fraction float64) {
 }
 
 func (s *Store) configureLocked() {
-	present := newTerms(ratelimit.Rate{Count: s.limit.Count, Period: s.limit.Period}, s.limit.Burst, s.share)
+	perSecond := float64(s.limit.Count) / s.limit.Period.Seconds() * s.share
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
-		sh.present = present
+		sh.rate, sh.burst = rate.Limit(perSecond), part(s.limit.Burst, s.share)
 		sh.share, sh.limit = s.share, ratelimit.Rate{Count: s.limit.Count, Period: s.limit.Period}
+		sh.era++
 		sh.mu.Unlock()
 	}
+}
+
+// part is the share of a number, at least 1 of what is not 0.
+func part(n int, share float64) int {
+	if n == 0 {
+		return 0
+	}
+	return max(int(float64(n)*share+1e-9), 1)
 }
 
 // Allow is [Store.Charge] for one request.
@@ -116,29 +133,22 @@ func (s *Store) Charge(_ context.Context, c ratelimit.Charge) (ratelimit.Decisio
 	if c.Rate.Period > 0 {
 		c.Key = s.ownKey(c)
 	}
-	at := min(max(int64(c.Now.Sub(s.base)), -farAway), farAway)
 	sh := s.shardOf(c.Key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.clockLocked(at, c.Now)
-	b := sh.keys[c.Key]
-	switch {
-	case b != nil:
-		sh.usedLocked(b)
-	case c.Cost < 0: // it is full
+	now := sh.clockLocked(c.Now)
+	if c.Cost < 0 && sh.keys[c.Key] == nil { // it is full
 		return ratelimit.Decision{Allowed: true}, nil
-	default:
-		b = sh.addLocked(c.Key)
 	}
+	b := sh.bucket(c.Key, s.windows)
 	if s.windows {
-		return sh.countLocked(b, &c), nil
+		return sh.countLocked(b, c, now), nil
 	}
+	sh.settle(b)
 	if c.Rate.Period > 0 {
 		sh.settleOwn(b, c.Rate)
-	} else {
-		sh.settle(b)
 	}
-	return b.take(c.Cost, sh.at), nil
+	return sh.takeLocked(b, c.Cost, now), nil
 }
 
 // ownKey is the key of what is counted by the rate of a charge. It has the mark of a digest and not its form, so it
@@ -160,6 +170,20 @@ func (sh *shard) period() time.Duration {
 	return sh.limit.Period
 }
 
+// takeLocked takes so many tokens from a bucket, or gives them back.
+func (sh *shard) takeLocked(b *bucket, cost int64, now time.Time) ratelimit.Decision {
+	n := int(cost)
+	if cost < 0 {
+		b.tokens.AllowN(now, n) // beyond the burst it is cut off when the bucket is next asked
+		return sh.decision(b, true, 1, now)
+	}
+	if cost == 0 {
+		tokens := b.tokens.TokensAt(now)
+		return sh.decision(b, tokens >= 1, 1, now)
+	}
+	return sh.decision(b, b.tokens.AllowN(now, n), n, now)
+}
+
 func (s *Store) shardOf(key string) *shard {
 	if len(s.shards) == 1 {
 		return &s.shards[0]
@@ -167,62 +191,84 @@ func (s *Store) shardOf(key string) *shard {
 	return &s.shards[maphash.String(s.seed, key)%uint64(len(s.shards))]
 }
 
-// clockLocked notes the time, never before one that was seen.
-func (sh *shard) clockLocked(at int64, now time.Time) {
-	if at <= sh.at {
-		return
-	}
-	sh.at = at
-	if sh.windows {
+// clockLocked returns the time, never before one that was seen.
+func (sh *shard) clockLocked(now time.Time) time.Time {
+	if now.After(sh.now) {
 		sh.now = now
 	}
+	return sh.now
 }
 
-// settle gives a bucket the present terms of the limit.
+// settle gives a bucket the present rate and burst.
 func (sh *shard) settle(b *bucket) {
-	if b.terms != sh.present && !b.terms.own {
-		b.change(sh.present, sh.at)
+	if b.era != sh.era && !b.own && b.tokens != nil {
+		b.tokens.SetLimitAt(sh.now, sh.rate)
+		b.tokens.SetBurstAt(sh.now, sh.burst)
+		b.era = sh.era
 	}
 }
 
 // settleOwn gives a bucket the rate of its charges.
 func (sh *shard) settleOwn(b *bucket, r ratelimit.Rate) {
-	if b.terms.own && b.terms.share == sh.share {
+	if b.own && b.era == sh.era {
 		return
 	}
-	own := newTerms(r, r.Count, sh.share)
-	own.own = true
-	if b.terms.own {
-		b.change(own, sh.at)
-	} else { // it is new
-		b.terms, b.amount = own, float64(own.burst)
+	perSecond := rate.Limit(float64(r.Count) / r.Period.Seconds() * sh.share)
+	if !b.own { // it is new
+		b.tokens = rate.NewLimiter(perSecond, part(r.Count, sh.share))
+	} else {
+		b.tokens.SetLimitAt(sh.now, perSecond)
+		b.tokens.SetBurstAt(sh.now, part(r.Count, sh.share))
 	}
+	b.own, b.era = true, sh.era
 }
 
-// usedLocked makes a bucket the last used.
-func (sh *shard) usedLocked(b *bucket) {
-	if sh.used.next == b {
-		return
+// decision makes the decision from what is in the bucket after the charge; wanted is how many tokens it asked for.
+func (sh *shard) decision(b *bucket, allowed bool, wanted int, now time.Time) ratelimit.Decision {
+	perSecond, burst := sh.rate, sh.burst
+	if b.own {
+		perSecond, burst = b.tokens.Limit(), b.tokens.Burst()
 	}
-	b.prev.next, b.next.prev = b.next, b.prev
-	sh.pushLocked(b)
+	tokens := b.tokens.TokensAt(now)
+	d := ratelimit.Decision{
+		Allowed:   allowed,
+		Remaining: max(int(tokens+1e-9), 0),
+		Reset:     refill(float64(burst)-tokens, perSecond),
+	}
+	if !allowed {
+		d.RetryAfter = refill(float64(min(wanted, burst))-tokens, perSecond)
+	}
+	return d
 }
 
-func (sh *shard) pushLocked(b *bucket) {
+// refill returns how long it takes to gain so many tokens, rounded up.
+func refill(tokens float64, perSecond rate.Limit) time.Duration {
+	ns := math.Ceil(tokens / float64(perSecond) * float64(time.Second))
+	if ns <= 0 {
+		return 0
+	}
+	if ns >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(ns)
+}
+
+// bucket returns the key's bucket, a new one if need be, and makes it the last used.
+func (sh *shard) bucket(key string, window bool) *bucket {
+	b := sh.keys[key]
+	if b == nil {
+		sh.makeRoom()
+		// The key may be a part of a buffer that lives longer or shorter than this: take a copy.
+		b = &bucket{key: strings.Clone(key), era: sh.era}
+		if !window {
+			b.tokens = rate.NewLimiter(sh.rate, sh.burst)
+		}
+		sh.keys[b.key] = b
+	} else {
+		b.prev.next, b.next.prev = b.next, b.prev
+	}
 	b.prev, b.next = &sh.used, sh.used.next
 	b.prev.next, b.next.prev = b, b
-}
-
-// addLocked adds the full bucket of a key.
-func (sh *shard) addLocked(key string) *bucket {
-	sh.makeRoom()
-	// The key may be a part of a buffer that lives longer or shorter than this: take a copy.
-	b := &bucket{key: strings.Clone(key), terms: sh.present}
-	if !sh.windows {
-		b.amount, b.at = float64(b.terms.burst), sh.at
-	}
-	sh.keys[b.key] = b
-	sh.pushLocked(b)
 	return b
 }
 
@@ -234,6 +280,7 @@ func (sh *shard) makeRoom() {
 		if oldest == &sh.used {
 			return
 		}
+		sh.settle(oldest) // else a bucket that is full by an earlier, smaller burst would come back with a greater one
 		full := sh.full(oldest)
 		if len(sh.keys) < sh.max && (!full || len(sh.keys) < keysPerShardKept) {
 			return
@@ -245,11 +292,13 @@ func (sh *shard) makeRoom() {
 
 // full reports whether a bucket is as good as none.
 func (sh *shard) full(b *bucket) bool {
-	if sh.windows {
-		return b.at <= sh.now.Unix() || b.amount == 0
+	switch {
+	case b.tokens == nil:
+		return b.end <= sh.now.Unix() || b.hits == 0
+	case b.own:
+		return b.tokens.TokensAt(sh.now) >= float64(b.tokens.Burst())
 	}
-	sh.settle(b) // else one that is full by an earlier, smaller burst would come back with a greater one
-	return b.tokens(sh.at) >= float64(b.terms.burst)
+	return b.tokens.TokensAt(sh.now) >= float64(sh.burst)
 }
 
 // Len returns the number of buckets.
