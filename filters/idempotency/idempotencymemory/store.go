@@ -67,6 +67,15 @@ func (s *Store) home() int {
 	return int(at)
 }
 
+// lock locks an arena, and returns the time as of then. Some of what has expired by it is removed.
+func (s *Store) lock(number int) (*arena, time.Time) {
+	a := &s.arenas[number]
+	a.mu.Lock()
+	now := s.now()
+	a.sweepLocked(now, sweepPerCall)
+	return a, now
+}
+
 // Claim implements [idempotency.Store].
 func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempotency.Record, bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -74,10 +83,7 @@ func (s *Store) Claim(ctx context.Context, c idempotency.ClaimRequest) (idempote
 	}
 	hash := s.hash(c.ID)
 	for at := s.home(); ; {
-		a := &s.arenas[at]
-		a.mu.Lock()
-		now := s.now()
-		a.sweepLocked(now, sweepPerCall)
+		a, now := s.lock(at)
 		rec, claimed, err, elsewhere := a.claimLocked(hash, &c, now)
 		a.mu.Unlock()
 		if elsewhere != none {
@@ -102,10 +108,7 @@ func (s *Store) Change(ctx context.Context, id string, token uint64, ch idempote
 		at = s.home()
 	}
 	for {
-		a := &s.arenas[at]
-		a.mu.Lock()
-		now := s.now()
-		a.sweepLocked(now, sweepPerCall)
+		a, now := s.lock(at)
 		err, elsewhere := a.changeRecordLocked(hash, id, token, &ch, now)
 		a.mu.Unlock()
 		if elsewhere != none {
@@ -126,10 +129,7 @@ func (s *Store) Get(ctx context.Context, id string) (idempotency.Record, bool, e
 	}
 	hash := s.hash(id)
 	for at := s.home(); ; {
-		a := &s.arenas[at]
-		a.mu.Lock()
-		now := s.now()
-		a.sweepLocked(now, sweepPerCall)
+		a, now := s.lock(at)
 		_, e, elsewhere := a.findLocked(hash, id)
 		rec, ok := a.viewLocked(e, now)
 		a.mu.Unlock()
@@ -153,10 +153,7 @@ func (s *Store) Resolve(ctx context.Context, id string, response []byte, force b
 	response = ownLong(response)
 	hash := s.hash(id)
 	for at := s.home(); ; {
-		a := &s.arenas[at]
-		a.mu.Lock()
-		now := s.now()
-		a.sweepLocked(now, sweepPerCall)
+		a, now := s.lock(at)
 		there, err, elsewhere := a.resolveLocked(hash, id, response, force, now)
 		a.mu.Unlock()
 		if elsewhere != none {
