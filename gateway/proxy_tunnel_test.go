@@ -62,7 +62,8 @@ func echoTunnel(_ int64, c net.Conn, r *bufio.Reader) {
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	g := start(t, head+`
-services: {a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 1500ms, breaker: {minRequests: 1}}}`+allToA)
+services:
+  a: {endpoints: ["http://`+wireService(t, echoTunnel)+`"], timeout: 1500ms, breaker: {minRequests: 1}}`+allToA)
 	const counted = `sluice_requests_total{code="101",reason="",route="all"}`
 
 	c := g.dial()

@@ -21,13 +21,10 @@ func reload(t *testing.T, first, second string) (shared int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errFirst, err)
 	}
-	shown, err := before.Redacted()
-	if err != nil {
-		t.Fatal(err)
-	}
+	shown := redacted(t, before)
 	put(t, file, second)
 	shared, err = again(t, file, before)
-	if now, _ := before.Redacted(); string(now) != string(shown) {
+	if now := redacted(t, before); now != shown {
 		t.Errorf("the configuration in force has become\n%s\nand was\n%s", now, shown)
 	}
 	return shared, err
@@ -58,12 +55,20 @@ func again(t *testing.T, file string, before *Config) (shared int, err error) {
 	a, b := *after, *whole
 	a.origin.known, b.origin.known = nil, nil
 	if !reflect.DeepEqual(a, b) {
-		withIt, _ := after.Redacted()
-		without, _ := whole.Redacted()
-		t.Fatalf("with the configuration before:\n%s\n%v\nwithout:\n%s\n%v", withIt, after.Warnings(), without,
-			whole.Warnings())
+		t.Fatalf("with the configuration before:\n%s\n%v\nwithout:\n%s\n%v", redacted(t, after), after.Warnings(),
+			redacted(t, whole), whole.Warnings())
 	}
 	return shared, nil
+}
+
+// redacted is a configuration as it is shown.
+func redacted(t *testing.T, c *Config) string {
+	t.Helper()
+	shown, err := c.Redacted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(shown)
 }
 
 func put(t *testing.T, file, text string) {

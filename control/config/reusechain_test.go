@@ -196,9 +196,9 @@ func TestReloadAfterReload(t *testing.T) {
 				slices.Clone(c.routes[1])
 			c.change(t)
 			c.put(t, dir)
-			shown, _ := before.Redacted()
+			shown := redacted(t, before)
 			shared, err := again(t, dir, before)
-			if now, _ := before.Redacted(); string(now) != string(shown) {
+			if now := redacted(t, before); now != shown {
 				t.Fatalf("the configuration in force has become\n%s\nand was\n%s", now, shown)
 			}
 			if err != nil { // what is refused is taken back

@@ -205,7 +205,7 @@ func (b *Breaker) steadyLocked() {
 	if b.state == Closed && !b.ramp.on {
 		id = b.closedID
 	}
-	if id != b.steady.Load() { // it is written seldom: all calls read it
+	if id != b.steady.Load() { // all calls read it, so it is written only when it changes
 		b.steady.Store(id)
 	}
 }

@@ -20,7 +20,7 @@ type Limiter struct {
 	adaptive adaptive
 	counters counters
 	fairness fairness
-	_        [64]byte // what follows is written seldom
+	_        [64]byte // what follows is rarely written
 
 	base time.Time
 	set  Settings

@@ -23,7 +23,7 @@ func (a *arena) claimIn(hash uint32, id string, now time.Time) (claimed bool, el
 }
 
 // TestOneArenaAHash: a record is claimed once, whichever processor claims it, and one of the same hash lies where the
-// first one does, so that who has its arena can tell the two apart.
+// first one does, so that whoever holds its lock can tell the two apart.
 func TestOneArenaAHash(t *testing.T) {
 	t.Parallel()
 	s := newStore(time.Now, 3)

@@ -12,7 +12,7 @@
 // next is in the caches of the processor that makes it; memory that two processors write by turns costs 90 ns a line. A
 // table in 64 shards, by a hash of the ID, tells in which arena a record lies, and where. Each arena has a lock, under
 // which its records are read and changed, and each shard one, taken under that of an arena for a look at the table.
-// Records of which the hashes look the same to the table lie in one arena, so that who has its lock can tell them
+// Records of which the hashes look the same to the table lie in one arena, so that whoever holds its lock can tell them
 // apart: a call that meets such a one goes there, also to claim. A claim returns the place of its record, and the step
 // that ends it looks there first, without the table: the token tells whether the record is still there. Each decision
 // is the pure core's, on a record without its texts and its response, which are copied out only for who gets them.
